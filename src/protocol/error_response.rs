@@ -1,7 +1,7 @@
 //! The parts of an error response that all APIs share.
 //!
-//! Status, type and body differ between APIs. The headers that tell clients whether and when to retry, and the advice for
-//! the user in the message, are the same.
+//! Status, type and body differ between APIs. The headers that say whether and when to retry, and the advice for the
+//! user in the message, are the same.
 
 use std::time::Duration;
 
@@ -14,17 +14,18 @@ use crate::token_source::AuthError;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Whether a retry can help.
+/// Whether the client should retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// The client may retry.
+    /// The client decides.
     Open,
-    /// The proxy has used up its own retries, or a retry would fail the same way. The proxy reports a transient failure
-    /// only after its retries, or if it leaves the waiting to the client.
+    /// No: the proxy has used up its own retries, or a retry would fail the same way. The response has
+    /// `x-should-retry: false`, which the official SDKs honor.
     Spent,
 }
 
-/// Whether a retry can help after a timeout. The proxy doesn't retry the wait for a first event, so the client may.
+/// Whether the client should retry after a timeout. The proxy doesn't retry the wait for a first event, so the client
+/// may.
 #[must_use]
 pub fn after_timeout(phase: Phase) -> Retry {
     match phase {
@@ -33,7 +34,8 @@ pub fn after_timeout(phase: Phase) -> Retry {
     }
 }
 
-/// The headers of an error response.
+/// The headers of an error response: content type, `retry-after` in seconds if the wait is known, `x-should-retry`, and
+/// `allow`.
 #[must_use]
 pub fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -61,7 +63,7 @@ pub fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
     headers
 }
 
-/// The message of an error, with advice for the user if the backend's message has none.
+/// The message of an error. Adds the setting or command that may help, where the error's own text names none.
 #[must_use]
 pub fn message(error: &ProxyError, commands: CommandHint) -> String {
     let message = error.to_string();
@@ -81,7 +83,7 @@ pub fn message(error: &ProxyError, commands: CommandHint) -> String {
     }
 }
 
-/// Rounds up, so that a client doesn't retry too early.
+/// Converts a wait to seconds, rounded up so that the client doesn't retry too early.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

@@ -1,13 +1,14 @@
-//! The ignored members of a request, for the header `x-proxy-warnings`.
+//! The ignored members of a request, for the response header `x-proxy-warnings`.
 
-/// The most names kept per request; a hostile body could contain millions.
+/// Maximum number of names per request; a hostile body could contain millions.
 const MAX_NAMES: usize = 64;
-/// Longer names are truncated: a warning has at most this many characters.
+/// Longer names are truncated. The maximum length of a warning token, which begins with `ignored:`, is the same.
 const MAX_CHARACTERS: usize = 100;
 
 /// The names of ignored members, without duplicates, in the order of the request.
 ///
-/// Members that can't change the response are not included.
+/// Dialects note a member while they read the request, unless it can't change the response. They remove it again if it
+/// turns out to be used, such as an enforced token limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ignored(Vec<String>);
 

@@ -8,8 +8,10 @@
 //! ```
 //!
 //! This module is pure: no async, I/O, environment, clock, randomness or logging. The same request produces the same
-//! upstream bytes, and the same upstream events produce the same reply. Dialects don't import each other; they share
-//! [`upstream_input`] for requests and `reply` for replies.
+//! upstream bytes, and the same upstream events produce the same reply. A dialect is the code for one client API.
+//! Dialects don't import each other; they share [`upstream_input`] for requests and [`reply`] for replies.
+//!
+//! "Case `x`" in a comment means the recorded or written example in a folder `x` of `tests/cases`.
 
 pub mod chat;
 pub mod codex;
@@ -43,9 +45,9 @@ pub use upstream_input::parameters::CommonOptions;
 pub trait Dialect: Send + Sync + 'static {
     /// A decoded request, borrowing from the body.
     type Request<'a>: Send;
-    /// The settings that translation needs.
+    /// The settings that [`Self::translate`] needs.
     type Options: Send + Sync;
-    /// Converts upstream events to the client's events.
+    /// The state of one reply, which converts upstream events to the client's events.
     type Reply: Reply;
 
     /// The name in logs and metrics, such as `chat`.
@@ -76,11 +78,11 @@ pub trait Dialect: Send + Sync + 'static {
         References::default()
     }
 
-    /// Gives the request the stored responses and items that the server found.
-    fn resolve_references(_request: &mut Self::Request<'_>, _recalled: ResolvedReferences) {}
+    /// Adds to the request what the server found for its [`Self::references`]. Called only if it has any.
+    fn resolve_references(_request: &mut Self::Request<'_>, _resolved: ResolvedReferences) {}
 
-    /// Returns client headers to send upstream in place of the proxy's. `Some` only for a client of the backend's own
-    /// API, which also gets all response headers of the backend.
+    /// Returns the client's headers that are sent upstream, where they replace the proxy's. `Some`, even if empty,
+    /// marks a client of the backend's own API, which also gets the backend's response headers.
     #[must_use]
     fn forwarded_headers(_headers: &HeaderMap) -> Option<HeaderMap> {
         None
@@ -91,20 +93,20 @@ pub trait Dialect: Send + Sync + 'static {
     -> (StatusCode, HeaderMap, Bytes);
 }
 
-/// What a translation needs besides the body, and the warnings it returns.
+/// What [`Dialect::translate`] needs besides the request and the settings, and the warnings that it returns.
 #[derive(Debug)]
 pub struct Context<'c> {
     /// The client's headers.
     pub headers: &'c HeaderMap,
-    /// The name of the client key, if the request was sent with one.
+    /// The name (not the secret) of the client key, if the request was sent with one.
     pub key: Option<&'c str>,
-    /// The model in the path (`/openai/deployments/{model}/…`).
+    /// The model in the URL path (`/openai/deployments/{model}/…`), for requests whose body names none.
     pub path_model: Option<&'c str>,
     /// Formats the commands in error messages.
     pub commands: CommandHint,
     /// The model catalogue and the naming rules.
     pub models: &'c models::Models,
-    /// What was ignored, clamped or repaired.
+    /// What the translation ignored, clamped or repaired.
     pub warnings: Warnings,
 }
 
@@ -119,15 +121,16 @@ impl Context<'_> {
     }
 }
 
-/// The most warnings kept per request; a hostile request could cause millions.
+/// Maximum number of warnings per request; a hostile request could cause millions.
 const MAX_WARNINGS: usize = 64;
 
-/// The tokens of the header `x-proxy-warnings`, without duplicates, in the order of the request.
+/// The tokens of the response header `x-proxy-warnings`, without duplicates, in the order in which they were noted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings(Vec<String>);
 
 impl Warnings {
-    /// Adds a token such as `ignored:temperature`. Characters that are not allowed in the header become `_`.
+    /// Adds a token such as `ignored:temperature`, truncated to 100 characters. Other characters than letters, digits
+    /// and `:_-.[]` become `_`.
     pub fn note(&mut self, token: impl AsRef<str>) {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-' | '.' | '[' | ']');
         let token: String = token.as_ref().chars().take(100).map(|c| if is_plain(c) { c } else { '_' }).collect();
@@ -136,7 +139,7 @@ impl Warnings {
         }
     }
 
-    /// Notes an ignored request member.
+    /// Notes an ignored member of the request.
     pub fn ignored(&mut self, member: &str) {
         self.note(format!("ignored:{member}"));
     }

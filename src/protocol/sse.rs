@@ -2,8 +2,8 @@
 //!
 //! [`Splitter`] takes time linear in the number of bytes and limits the size of an event. It implements the parts of
 //! the WHATWG event stream format that the backend uses: CR, LF or CRLF line ends, `data` lines joined by LF, comments
-//! and other fields ignored, a byte order mark skipped, an unfinished last event dropped. A line within one chunk is
-//! returned as a slice of that chunk. UTF-8 is not validated.
+//! and other fields ignored, a byte order mark skipped, an unfinished last event dropped. The data of an event with one
+//! `data` line that arrived in one chunk is a slice of that chunk. UTF-8 is not validated.
 
 use std::collections::VecDeque;
 
@@ -15,9 +15,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Debug)]
 pub struct Splitter {
     limit_bytes: usize,
-    /// Bytes that have not been parsed.
+    /// Bytes that were pushed and not yet split into lines.
     chunks: VecDeque<Bytes>,
-    /// The start of an incomplete line.
+    /// The start of an incomplete line, from chunks that have been consumed.
     line: BytesMut,
     data: EventData,
     /// The last line ended with CR, so an LF that follows belongs to its line end.
@@ -39,7 +39,7 @@ enum EventData {
 pub struct TooLarge;
 
 impl Splitter {
-    /// A splitter that rejects events longer than `limit_bytes`.
+    /// A splitter that rejects an event whose data, together with the current line, exceeds `limit_bytes`.
     #[must_use]
     pub fn new(limit_bytes: usize) -> Self {
         Self {

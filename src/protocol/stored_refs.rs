@@ -1,7 +1,8 @@
 //! References between requests: what a request refers to by id, what was found, and what is stored with a response.
 //!
-//! The protocol stores nothing itself. A dialect returns the [`References`] of a request, gets the
-//! [`ResolvedReferences`], and returns a [`StoredResponse`] for later requests.
+//! This module stores nothing: the server does. A dialect returns the [`References`] of a request and receives the
+//! [`ResolvedReferences`]. A [`ConversationContext`] accompanies the request; once its reply is complete, it becomes
+//! part of the [`StoredResponse`] for later requests.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +11,13 @@ use serde_json::value::RawValue;
 /// The ids that a request refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// The previous response.
+    /// The id of the previous response.
     pub response: Option<String>,
-    /// Items of earlier responses.
+    /// The ids of items of earlier requests or responses.
     pub items: Vec<String>,
 }
 
-/// The stored responses and items that were found for [`References`].
+/// What was found for the [`References`] of a request. Ids that were not found are missing.
 #[derive(Clone, Debug, Default)]
 pub struct ResolvedReferences {
     /// The previous response.
@@ -34,7 +35,7 @@ pub struct PreviousResponse {
     pub cache_key: String,
 }
 
-/// What is stored with a response besides the response itself.
+/// What a request contributes to its [`StoredResponse`]. A request without one isn't stored.
 #[derive(Clone, Debug, Default)]
 pub struct ConversationContext {
     /// The conversation before the response.
@@ -54,7 +55,7 @@ pub struct StoredResponse {
     pub input: Vec<Box<RawValue>>,
     /// The output items of the response.
     pub output: Vec<Box<RawValue>>,
-    /// The response object as the client got it.
+    /// The JSON of the response object, as the client received it.
     pub response: String,
     /// The prompt cache key of the conversation.
     pub cache_key: String,

@@ -1,7 +1,7 @@
-//! The chunks of a Chat reply, and how they look in a stream.
+//! The events of a Chat reply, and their encoding as the chunks of a stream.
 //!
-//! Texts are in the escaped form in which the backend sent them. They are copied between bytes that are rendered once for
-//! a stream, so that a text delta costs three copies and no allocation.
+//! Texts are in the escaped form in which the backend sent them. They are copied between bytes that are rendered once
+//! per reply, so that a text delta costs a few copies and no allocation.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use crate::protocol::json::quoted;
 use crate::protocol::reply::{Encoder, ResponseMeta, usage};
 use crate::protocol::{openai, sse};
 
-/// One event of the client's stream. Texts are escaped, names and ids are not.
+/// One event of a Chat reply. Texts are escaped, names and ids are not. "Rendered" means a JSON object.
 #[derive(Clone, Copy, Debug)]
 pub enum Chunk<'e> {
     /// The role that opens a reply.
@@ -25,7 +25,7 @@ pub enum Chunk<'e> {
     Content(&'e str),
     /// Visible reasoning.
     Reasoning(&'e str),
-    /// Text of a refusal.
+    /// Text of the model's refusal.
     Refusal(&'e str),
     /// A citation, rendered.
     Annotation(&'e str),
@@ -53,15 +53,15 @@ pub enum Chunk<'e> {
     Image(&'e str),
     /// The finish reason.
     Finished(&'static str),
-    /// Tokens.
+    /// Token usage. A stream contains it only if the client requested it.
     Usage(Usage),
-    /// The end of a complete reply.
+    /// The end of a reply that did not fail.
     Done,
     /// The end of a reply that failed.
     Failed(&'e ProxyError),
 }
 
-/// The members that hold a call.
+/// The members that hold a call: those of [`CallStyle`](super::CallStyle), by kind of tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallForm {
     /// `tool_calls` with `function`.
@@ -73,7 +73,7 @@ pub enum CallForm {
 }
 
 impl CallForm {
-    /// The member that holds the call, and its member that holds the text.
+    /// The name of the member that holds the call, and in it, of the one that holds the arguments or input.
     pub(super) fn members(self) -> (&'static str, &'static str) {
         match self {
             Self::Function => ("function", "arguments"),
@@ -87,14 +87,14 @@ const GROWS: &str = "writing to a growing buffer can't fail";
 const CHOICE: &str = r#""choices":[{"index":0,"delta":"#;
 const CHOICE_END: &str = r#","logprobs":null,"finish_reason":"#;
 
-/// Encodes chunks around the bytes that all chunks of a reply have in common.
+/// Encodes chunks around the bytes that all chunks of a reply have in common, and folds them into a document.
 #[derive(Debug)]
 pub struct ChunkEncoder {
-    /// The bytes before the value of `delta`.
+    /// The bytes of a chunk before the value of `delta`.
     prefix: String,
-    /// Length of the prefix before `choices`.
+    /// Length of the part of `prefix` before `choices`.
     members_bytes: usize,
-    /// The bytes after the finish reason.
+    /// The bytes of a chunk after the finish reason.
     end: &'static str,
     includes_usage: bool,
     reasoning: ReasoningField,
@@ -115,7 +115,7 @@ impl ChunkEncoder {
         Self { prefix, members_bytes, end, includes_usage, reasoning, commands, draft }
     }
 
-    /// The document.
+    /// The document that was folded from the chunks.
     pub(super) fn document(&self, options: &ReplyOptions, response: &ResponseMeta) -> Bytes {
         let tier = service_tier(options, response);
         let members = response.members("chatcmpl", "chat.completion", &options.model, tier);
@@ -143,7 +143,7 @@ impl ChunkEncoder {
             ReasoningField::Both => {
                 self.delta(&[r#"{"reasoning_content":""#, text, r#"","reasoning":""#, text, r#""}"#], wire);
             }
-            // The renderer shows it as text, or not at all.
+            // The renderer emits reasoning as content, or not at all.
             ReasoningField::ThinkTags | ReasoningField::None => {}
         }
     }
@@ -216,7 +216,8 @@ impl Encoder for ChunkEncoder {
     }
 }
 
-/// The tier to show. Before the backend has chosen a tier it reports `auto`, which a Chat reply can't have.
+/// The tier to show; `None` if the client sent none. Before the backend has chosen a tier, it reports `auto`, which
+/// isn't a valid value in a Chat reply.
 fn service_tier<'r>(options: &ReplyOptions, response: &'r ResponseMeta) -> Option<&'r str> {
     let tier = response.service_tier.as_deref().filter(|_| options.api.shows_service_tier)?;
     Some(if tier == "auto" { "default" } else { tier })

@@ -46,7 +46,7 @@ pub(super) fn user_parts<'a>(content: &Field<'a, '_>) -> Result<Vec<Part<'a>>, P
     content.each(input_part)
 }
 
-/// Reads a tool output. A single text part becomes a string.
+/// Reads a tool output: an array with one text part becomes a string.
 fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
     let mut parts = user_parts(content)?;
     Ok(match parts.pop() {
@@ -59,7 +59,7 @@ fn output<'a>(content: &Field<'a, '_>) -> Result<Output<'a>, ProxyError> {
     })
 }
 
-/// Reads a tool output; an empty string if there is none.
+/// Reads a tool output, which is an empty string if the message has no content.
 pub(super) fn output_or_empty<'a>(content: Option<&Field<'a, '_>>) -> Result<Output<'a>, ProxyError> {
     content.map_or(Ok(Output::Text(JsonText::default())), output)
 }
@@ -159,7 +159,7 @@ fn document<'a>(file: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Part<'a
     Ok(Part::InputFile { filename, file_data })
 }
 
-/// The media type for a file name, for content without a data URL.
+/// The media type of a file with this name, for content that isn't a data URL.
 fn media_type(filename: &str) -> &'static str {
     let extension = filename.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     match extension.as_deref() {

@@ -28,6 +28,7 @@ struct Call {
     id: String,
     name: String,
     form: CallForm,
+    /// Arguments or input, escaped.
     text: String,
 }
 
@@ -53,7 +54,7 @@ impl DocumentDraft {
         }
     }
 
-    /// The document. `members` are those before `choices`.
+    /// Renders the document. `members` are the JSON members before `choices`.
     pub(super) fn render(&self, members: &str, reasoning: ReasoningField) -> Bytes {
         let message = self.message(reasoning);
         let finish_reason = self.finish_reason;

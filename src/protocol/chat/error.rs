@@ -1,4 +1,5 @@
-//! Errors in the Chat Completions API: OpenAI's error object, with `messages` as the name of the prompt.
+//! Errors in the Chat Completions API: OpenAI's error object. If the conversation is too long, the parameter is
+//! `messages`.
 //!
 //! Also used for paths that belong to no API.
 
@@ -9,7 +10,7 @@ use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::openai;
 
-/// Status, headers and body. The request id is not part of OpenAI's body: the server sends it as a header.
+/// Status, headers and body of an error. OpenAI's body has no request id: the server sends it as a header.
 #[must_use]
 pub fn to_error_response(
     error: &ProxyError,

@@ -7,9 +7,9 @@ use crate::protocol::codex::request::{Part, Role};
 use crate::protocol::upstream_input::call_matching::CallMatcher;
 use crate::protocol::upstream_input::{CallKind, Conversation, HistoryCall, HistoryEntry, instructions};
 
-/// Converts messages. Leading system messages become the instructions unless the request has `instructions`.
-/// `is_custom` returns whether a tool is declared as a custom tool: some clients send calls of custom tools as function
-/// calls.
+/// Converts messages. Leading system messages become the instructions, unless the request has `instructions` (a member
+/// of Responses bodies); other system messages become developer messages. `is_custom` returns whether a tool is
+/// declared as a custom tool: some clients send calls of custom tools as function calls.
 pub(super) fn convert<'a>(
     messages: Vec<Message<'a>>,
     instructions: Option<Cow<'a, str>>,

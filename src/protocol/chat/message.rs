@@ -16,7 +16,7 @@ use crate::protocol::upstream_input::CallKind;
 /// A message, by role.
 #[derive(Clone, Debug)]
 pub(super) enum Message<'a> {
-    /// `system` or `developer`.
+    /// `system` or `developer`; the instructions if it is at the start.
     System(Cow<'a, str>),
     /// `developer` in a Responses body, where it keeps its position.
     Developer(Cow<'a, str>),
@@ -75,7 +75,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Reads a message item of a Responses body, where only system messages are moved to the instructions.
+    /// Reads a message item of a Responses body. Unlike in Chat, its developer messages don't become instructions.
     pub(super) fn read_item(item: &Field<'a, '_>) -> Result<Self, ProxyError> {
         let members = item.object()?;
         let is_developer = item.member(&members, "role").is_some_and(|role| role.json() == r#""developer""#);

@@ -2,7 +2,8 @@
 //!
 //! [`request`] reads a body and [`translate`] converts it to the backend's request: `message`, `content` and `history`
 //! the conversation, `tools` and `tool_choice` the tools. `responses_body` reads Responses bodies that clients post to
-//! the chat path. [`render`] converts the backend's events to [`chunk`]s or a document, and [`error`] failures.
+//! the chat path. [`render`] converts the pieces of a reply to [`chunk`]s, which a stream contains and from which
+//! `document` is folded. [`error`] renders errors.
 
 pub mod chunk;
 mod content;

@@ -11,7 +11,7 @@ pub struct Options {
     pub default_instructions: String,
     /// The member of the reply that holds visible reasoning (`chat.reasoning_field`).
     pub reasoning: ReasoningField,
-    /// How `max_tokens` and its newer names are handled (`chat.token_limit`).
+    /// How `max_tokens` and its other names are handled (`chat.token_limit`).
     pub token_limit: TokenLimit,
 }
 

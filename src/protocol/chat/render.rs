@@ -1,4 +1,4 @@
-//! Renders a reply in the Chat Completions API.
+//! Renders the pieces of a reply as the chunks of the Chat Completions API: which chunks a piece becomes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -24,9 +24,9 @@ pub type ReplyOptions = reply::ReplyOptions<RenderOptions>;
 /// The options that only this API has.
 #[derive(Clone, Debug, Default)]
 pub struct RenderOptions {
-    /// `stream_options.include_usage`.
+    /// `stream_options.include_usage`: a stream ends with the token usage.
     pub includes_usage: bool,
-    /// The request has `service_tier`, so the reply has it too.
+    /// The request has `service_tier`, so the reply has the backend's.
     pub shows_service_tier: bool,
     /// The member that holds calls.
     pub calls: CallStyle,
@@ -57,9 +57,9 @@ pub enum ReasoningField {
     Reasoning,
     /// Both members.
     Both,
-    /// The text, between `<think>` and `</think>`.
+    /// `content`, between `<think>` and `</think>`.
     ThinkTags,
-    /// None: reasoning is not shown.
+    /// No member: reasoning is not shown.
     None,
 }
 
@@ -69,15 +69,17 @@ pub struct ChatRenderer {
     call_style: CallStyle,
     flat_custom_tools: BTreeSet<String>,
     reasoning: ReasoningField,
-    /// Characters of `content`. Citations count from its beginning.
+    /// Unicode scalar values in `content` so far. Citations count from its beginning.
     content_characters: usize,
     /// Characters of `content` before each part, by item and part.
     offsets: BTreeMap<(usize, usize), usize>,
+    /// Item and part of the last text.
     text_part: Option<(usize, usize)>,
-    /// A `<think>` was sent, and its end was not.
+    /// `<think>` was sent, and `</think>` was not.
     is_thinking: bool,
     /// The call that began last: its index and form.
     call: Option<(usize, CallForm)>,
+    /// Number of images sent.
     images: usize,
 }
 
@@ -87,18 +89,19 @@ impl ChatRenderer {
         out.emit(&Chunk::Content(text));
     }
 
-    /// Adds text that is not the model's.
+    /// Adds text to `content` that is not the model's, such as a separator.
     fn markup(&mut self, escaped: &str, out: &mut impl Emit<ChunkEncoder>) {
         self.content(escaped, RawText::from_escaped(escaped).scalar_count(), out);
     }
 
+    /// Ends reasoning in `content` with `tag`, if it was begun.
     fn end_thinking(&mut self, tag: &str, out: &mut impl Emit<ChunkEncoder>) {
         if std::mem::take(&mut self.is_thinking) {
             self.markup(tag, out);
         }
     }
 
-    /// Characters of content before a part, fixed when the part is first shown.
+    /// Characters of `content` before a part, fixed at the first call for this part.
     fn offset(&mut self, item: usize, part: usize) -> usize {
         *self.offsets.entry((item, part)).or_insert(self.content_characters)
     }
@@ -205,7 +208,7 @@ impl Renderer for ChatRenderer {
         let CallStart { index, id, name, kind } = *call;
         self.end_thinking("</think>", out);
         let form = match (self.call_style, kind) {
-            // `function_call` holds one call, so parallel calls are turned off for it.
+            // `function_call` holds one call. The request turned parallel calls off, but a reply may have them anyway.
             (CallStyle::Legacy, _) if index > 0 => return ControlFlow::Break(()),
             (CallStyle::Legacy, _) => CallForm::Legacy,
             (CallStyle::Tools, CallKind::Custom) if !self.flat_custom_tools.contains(name) => CallForm::Custom,
@@ -240,7 +243,7 @@ impl Renderer for ChatRenderer {
     }
 }
 
-/// A citation of a part that begins after `offset` characters of content.
+/// The annotation for a citation of a part that begins after `offset` characters of `content`.
 fn annotation(citation: &Citation<'_>, offset: usize) -> String {
     let shift = |index: u64| index.saturating_add(offset as u64);
     let (start, end) = (shift(citation.start_index), shift(citation.end_index));

@@ -25,21 +25,24 @@ pub struct ChatRequest<'a> {
     pub(super) mode: Mode,
     pub(super) stream_options: Option<StreamOptions>,
     pub(super) tools: Vec<DeclaredTool<'a>>,
+    /// `functions`; empty if the request has `tools`.
     pub(super) functions: Vec<DeclaredTool<'a>>,
+    /// `web_search_options`.
     pub(super) web_search: Option<DeclaredTool<'a>>,
     pub(super) tool_choice: Option<RequestedChoice<'a>>,
     pub(super) function_call: Option<RequestedChoice<'a>>,
     pub(super) parallel_tool_calls: Option<bool>,
     pub(super) format: Option<ResponseFormat>,
+    /// `reasoning_effort`.
     pub(super) effort: Option<Effort>,
     pub(super) reasoning: Reasoning<'a>,
     pub(super) verbosity: Option<Cow<'a, str>>,
     pub(super) service_tier: Option<RequestedTier>,
     pub(super) stop: Vec<String>,
-    pub(super) limits: TokenLimits,
+    pub(super) token_limits: TokenLimits,
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
-    /// Members of a Responses body; `None` if the request has `messages`.
+    /// The members that only a Responses body has; `None` for a Chat body.
     pub(super) responses_body: Option<ResponsesBody<'a>>,
     pub(super) ignored: Ignored,
 }
@@ -91,7 +94,7 @@ impl<'a> ChatRequest<'a> {
             verbosity: None,
             service_tier: None,
             stop: Vec::new(),
-            limits: TokenLimits::default(),
+            token_limits: TokenLimits::default(),
             prompt_cache_key: None,
             user: None,
             responses_body: None,
@@ -125,7 +128,7 @@ impl<'a> ChatRequest<'a> {
             "user" => self.user = Some(field.text()?),
             "service_tier" => self.service_tier = Some(RequestedTier::read(name, field, &mut self.ignored)?),
             _ => {
-                if !self.limits.read(name, field, &mut self.ignored)? && is_ignored(name, field)? {
+                if !self.token_limits.read(name, field, &mut self.ignored)? && is_ignored(name, field)? {
                     self.ignored.note(name);
                 }
             }
@@ -156,7 +159,7 @@ impl<'a> ChatRequest<'a> {
         if self.responses_body.is_some() { "input" } else { "messages" }
     }
 
-    /// Checks what depends on several members, and resolves duplicates between the old and the new names.
+    /// Checks what depends on several members. Of two members with the same meaning, keeps the newer one of Chat.
     fn check(mut self) -> Result<Self, ProxyError> {
         if self.messages.is_empty() {
             let name = self.prompt_name();
@@ -192,7 +195,8 @@ impl<'a> Reasoning<'a> {
     }
 }
 
-/// Whether an unused member is reported as ignored. Rejects a member that the backend would have to support.
+/// Whether a member that isn't used is reported as ignored: not if it can't change the response. Rejects a member whose
+/// meaning the backend would have to support.
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     if let Some(is_changed) = parameters::is_sampling_changed(name, field)? {
         return Ok(is_changed);

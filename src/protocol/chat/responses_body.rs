@@ -1,8 +1,9 @@
 //! Chat requests with a Responses body: `input` in place of `messages`.
 //!
-//! Some clients post a Responses body to the chat path and expect a Chat reply. Items are read into the same messages as
-//! those of Chat; calls and outputs become messages of their own. Item ids are dropped, since the backend stores
-//! nothing that they could refer to. Reasoning that can be replayed and unknown items are forwarded unchanged.
+//! Some clients post a Responses body to the chat path and expect a Chat reply. Items are read into the same messages
+//! as those of Chat; calls and outputs become messages of their own. The ids of these items are dropped, since the
+//! backend stores nothing that they could refer to. Reasoning is forwarded if it can be replayed, without its id and
+//! output-only members; unknown items are forwarded unchanged.
 
 use std::borrow::Cow;
 
@@ -25,9 +26,9 @@ pub(super) struct ResponsesBody<'a> {
     pub(super) instructions: Option<Cow<'a, str>>,
     /// Whether reasoning was dropped because it can't be replayed.
     pub(super) has_lost_reasoning: bool,
-    /// `text.format`; `response_format` wins over it.
+    /// `text.format`, which is used if there is no `response_format`.
     pub(super) format: Option<ResponseFormat>,
-    /// `text.verbosity`; `verbosity` wins over it.
+    /// `text.verbosity`, which is used if there is no `verbosity`.
     pub(super) verbosity: Option<Cow<'a, str>>,
 }
 
@@ -103,8 +104,8 @@ fn unsupported_reference(item: &Field<'_, '_>) -> ProxyError {
     Refusal::unsupported_value(item.to_string(), message)
 }
 
-/// Whether an unused member is reported as ignored. Rejects a member that the backend would have to support. `None` if
-/// the member means the same as in a Chat body.
+/// Like the function for Chat bodies: whether a member that isn't used is reported as ignored. `None` if the member
+/// means the same as in a Chat body.
 pub(super) fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<Option<bool>, ProxyError> {
     let unsupported = |message: &str| Err(Refusal::unsupported_parameter(name, message));
     match name {

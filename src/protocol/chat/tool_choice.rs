@@ -1,4 +1,4 @@
-//! Reads `tool_choice` and the older `function_call`.
+//! Reads `tool_choice` and the older `function_call`, and converts them to the backend's form.
 
 use std::borrow::Cow;
 
@@ -31,8 +31,10 @@ enum Choice<'a> {
 
 #[derive(Clone, Debug)]
 enum RequestedTool<'a> {
+    /// A function or custom tool, by the client's name.
     Named(Cow<'a, str>),
     WebSearch,
+    /// Another tool, forwarded unchanged.
     Hosted(&'a RawValue),
 }
 

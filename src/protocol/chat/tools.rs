@@ -1,8 +1,8 @@
 //! Reads the tools of a Chat request and converts them to the backend's form.
 //!
-//! `strict` is always sent: the two APIs have different defaults, and without it the model fills in every optional
-//! argument. A schema is changed only where the backend would reject it. Unknown hosted tools are forwarded unchanged;
-//! the backend decides whether it supports them.
+//! `strict` is always sent for a function: the two APIs have different defaults, and with the backend's the model fills
+//! in every optional argument. A schema is changed only where the backend would reject it. Hosted tools (which the
+//! backend runs) are forwarded unchanged, except web search; the backend decides whether it supports them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use crate::protocol::json::to_raw;
 use crate::protocol::upstream_input::parameters::{Strict, function_tool, tool_name};
 use crate::protocol::upstream_input::{CallKind, names};
 
-/// A declared tool and its form for the backend.
+/// A tool that the client declared, in the backend's form, and what has to be remembered of the declaration.
 #[derive(Clone, Debug)]
 pub(super) struct DeclaredTool<'a> {
     tool: Tool<'a>,
@@ -34,7 +34,7 @@ enum ToolIdentity<'a> {
     Hosted,
 }
 
-/// Where a custom tool has its members.
+/// Where the declaration of a custom tool has its members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CustomForm {
     /// In the object `custom`.
@@ -80,7 +80,7 @@ impl<'a> DeclaredTool<'a> {
     }
 }
 
-/// Whether a tool type is one of the many names of the web search.
+/// Whether a tool type is one of the names of web search, such as `web_search_preview`.
 pub(super) fn is_web_search(kind: &str) -> bool {
     kind.starts_with("web_search")
 }
@@ -129,7 +129,7 @@ fn custom<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, form: CustomForm) -
     Ok(DeclaredTool { tool: Tool::raw(Cow::Owned(to_raw(&custom))), identity: ToolIdentity::Custom(name, form) })
 }
 
-/// Moves the members of a grammar to where the backend has them: beside the type.
+/// Converts the input format of a custom tool: the backend has the members of a grammar beside `type`.
 fn input_format<'a>(format: &Field<'a, '_>) -> Result<Cow<'a, RawValue>, ProxyError> {
     let members = format.object()?;
     let Some(grammar) = format.member(&members, "grammar") else { return Ok(Cow::Borrowed(format.raw())) };
@@ -139,7 +139,7 @@ fn input_format<'a>(format: &Field<'a, '_>) -> Result<Cow<'a, RawValue>, ProxyEr
     Ok(Cow::Owned(to_raw(&grammar)))
 }
 
-/// Unwraps `approximate`: the backend has its members one level higher.
+/// Converts a user location: the backend has the members of `approximate` one level higher.
 fn location<'a>(place: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError> {
     let members = place.object()?;
     let inner = place.member(&members, "approximate").map(|inner| inner.object().map(Cow::into_owned)).transpose()?;
@@ -156,7 +156,7 @@ fn location<'a>(place: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError> {
 pub(super) struct ToolSet<'a> {
     /// The tools in the backend's form.
     pub(super) upstream: Vec<Tool<'a>>,
-    /// The kinds of the client's tools, by the client's name.
+    /// The kinds of functions and custom tools, by the client's name.
     pub(super) kinds: BTreeMap<Cow<'a, str>, CallKind>,
     /// The client's names by the backend's, where they differ.
     pub(super) renamed: BTreeMap<String, String>,

@@ -1,6 +1,7 @@
 //! Translates a Chat Completions request to the backend's request.
 //!
-//! A pure function: any other input would change the prompt and miss the prompt cache.
+//! A pure function of its arguments: the same conversation must produce the same bytes in every turn, or the backend's
+//! prompt cache is missed.
 
 use std::borrow::Cow;
 
@@ -30,12 +31,12 @@ pub fn translate<'a>(
     options: &Options,
 ) -> Result<Plan<'a, ChatReply>, ProxyError> {
     let name = context.model_name(request.model.as_deref())?;
-    let token_limit = request.limits.enforced(options.token_limit, &mut request.ignored)?;
+    let token_limit = request.token_limits.enforced(options.token_limit, &mut request.ignored)?;
     context.warnings.ignored_members(&request.ignored);
 
     let (calls, tools) = tools(&mut request);
     let tool_choice = tool_choice(&mut request, &tools)?;
-    // The member wins over the object.
+    // `reasoning_effort` takes precedence over `reasoning.effort`.
     let requested_effort = request.effort.or(request.reasoning.effort);
     let traits = RequestTraits::with_effort(requested_effort, tools.has_web_search);
     let model = context.models.resolve_for(&name, traits);
@@ -46,7 +47,7 @@ pub fn translate<'a>(
     let scope = if request.responses_body.is_some() { OutputScope::Conversation } else { OutputScope::Turn };
     let mut input = items(entries, scope, &mut context.warnings);
     let system = conversation.instructions.take();
-    let instructions = instructions::open(system, &mut input, request.prompt_name(), &options.default_instructions)?;
+    let instructions = instructions::choose(system, &mut input, request.prompt_name(), &options.default_instructions)?;
     let verbosity = request.verbosity.take().filter(|_| supports_verbosity(&model.slug, context));
     let text = ResponseFormat::into_text(request.format.take(), verbosity, &mut input);
 
@@ -77,7 +78,7 @@ pub fn translate<'a>(
         commands: context.commands,
         model: name,
         names: tools.renamed,
-        // Only a reply that the proxy ends needs an estimate of its usage.
+        // Usage is estimated only if the proxy ends the reply before the backend reports it.
         prompt_characters: if may_be_cut { upstream.characters() } else { 0 },
         stop: request.stop,
         token_limit,
@@ -116,7 +117,7 @@ fn tool_choice<'a>(request: &mut ChatRequest<'a>, tools: &ToolSet<'a>) -> Result
     choice.map_or(Ok(ToolChoice::Auto), |choice| choice.upstream(tools))
 }
 
-/// Whether the model supports a verbosity. Reports the member as ignored if it doesn't.
+/// Whether the model accepts a verbosity. Reports `verbosity` as ignored if it doesn't.
 fn supports_verbosity(slug: &str, context: &mut Context<'_>) -> bool {
     let is_supported = context.models.supports_verbosity(slug);
     if !is_supported {

@@ -1,6 +1,8 @@
-//! The classic body format: every member where the public Responses API has it.
+//! Writes the classic body format: every member where the public Responses API has it.
 //!
-//! The members and their order are those of the official client. Values are decided elsewhere.
+//! The members and their order are those of the official client. Values are decided elsewhere, except for `store`,
+//! `stream` and the first value of `include`. Also writes the body of a client that sent the lite format itself
+//! ([`WireFormat::ClientLite`]), which has neither `instructions` nor `tools`.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -9,6 +11,7 @@ use serde_json::value::RawValue;
 use super::request::{Omissions, Reasoning, Request, Text, WireFormat};
 use crate::protocol::json::raw_object::RawObject;
 
+/// The value of `include` that every request has: without it, reasoning couldn't be replayed.
 const ENCRYPTED_REASONING: &str = "reasoning.encrypted_content";
 
 /// Serializes a request in the classic format, without the members in `omitted`.
@@ -56,7 +59,7 @@ impl<'r, M: SerializeMap> Members<'r, M> {
         self.map.end()
     }
 
-    /// Writes the members that are the same in every format.
+    /// Writes the members after `stream` or `store`, which are the same in every format.
     pub(super) fn put_rest(&mut self, request: &Request<'_>) -> Result<(), M::Error> {
         let extra = &request.extra;
         self.put("include", &Include(&extra.include))?;
@@ -108,7 +111,7 @@ impl Serialize for TextMembers<'_> {
     }
 }
 
-/// `include`: the forced value, then the others.
+/// `include`: [`ENCRYPTED_REASONING`], then the client's values.
 struct Include<'r>(&'r [&'r RawValue]);
 
 impl Serialize for Include<'_> {

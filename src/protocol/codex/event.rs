@@ -1,8 +1,8 @@
-//! Stream events, decoded in one pass and borrowing from the event's JSON.
+//! Decodes the events of the backend's stream in one pass, borrowing from the event's JSON.
 //!
-//! Decoding never fails. The `type` member decides; the `event:` line may be missing or differ. Unknown types become
-//! [`UpstreamEvent::Other`], unreadable events [`UpstreamEvent::Malformed`], so that the reply can repair or report
-//! them.
+//! Decoding never fails. The `type` member determines the event; the `event:` line is not used, since it may be missing
+//! or differ. Unknown types become [`UpstreamEvent::Other`], unreadable events [`UpstreamEvent::Malformed`], which the
+//! reply repairs with later events or reports as an error.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,7 +21,7 @@ pub enum UpstreamEvent<'a> {
     Created(ResponseObject<'a>),
     /// An item started.
     ItemAdded(ItemPosition<'a>, OutputItem<'a>),
-    /// An item is complete. Its content replaces what the deltas said.
+    /// An item is complete. The event has its whole content, including what deltas contained.
     ItemDone(ItemPosition<'a>, OutputItem<'a>),
     /// A content part started.
     PartAdded(ItemPosition<'a>, ContentPart<'a>),
@@ -35,7 +35,7 @@ pub enum UpstreamEvent<'a> {
     Annotation(ItemPosition<'a>, &'a RawValue),
     /// A delta of a refusal.
     Refusal(ItemPosition<'a>, RawText<'a>),
-    /// The complete refusal.
+    /// The complete text of a refusal.
     RefusalDone(ItemPosition<'a>, RawText<'a>),
     /// A delta of a reasoning summary or of reasoning text.
     Reasoning(ItemPosition<'a>, RawText<'a>),
@@ -43,11 +43,11 @@ pub enum UpstreamEvent<'a> {
     ReasoningDone(ItemPosition<'a>, RawText<'a>),
     /// A delta of a function call's arguments.
     Arguments(ItemPosition<'a>, RawText<'a>),
-    /// The complete arguments.
+    /// The complete arguments of a function call.
     ArgumentsDone(ItemPosition<'a>, RawText<'a>),
     /// A delta of a custom tool call's input.
     Input(ItemPosition<'a>, RawText<'a>),
-    /// The complete input.
+    /// The complete input of a custom tool call.
     InputDone(ItemPosition<'a>, RawText<'a>),
     /// The response is complete.
     Completed(ResponseObject<'a>),
@@ -55,21 +55,21 @@ pub enum UpstreamEvent<'a> {
     Incomplete(ResponseObject<'a>),
     /// The response failed (`response.failed`, or an `error` event).
     Failed(Box<UpstreamFailure>),
-    /// Of an unknown type, or of one that no translation needs.
+    /// An event of an unknown type or of one that no translation needs; also empty data and `[DONE]`.
     Other {
         /// The event's type.
         kind: Str<'a>,
         /// The whole event.
         data: &'a str,
     },
-    /// Not JSON, or of a known type without its required members.
+    /// Not a JSON object with a type, or of a known type without its required members.
     Malformed {
         /// The whole event.
         data: &'a str,
     },
 }
 
-/// The item and the part that an event belongs to. The backend sometimes leaves members out.
+/// Identifies the item and the part that an event belongs to. The backend sometimes leaves members out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ItemPosition<'a> {
     /// Position of the item in the response.
@@ -78,7 +78,7 @@ pub struct ItemPosition<'a> {
     pub item_id: Option<Str<'a>>,
     /// Call id of the item.
     pub call_id: Option<Str<'a>>,
-    /// Position of the part in its list: `content_index` or `summary_index`.
+    /// Position of the part in `list`: `content_index` or `summary_index`.
     pub part_index: Option<u64>,
     /// The list that the part belongs to.
     pub list: PartList,
@@ -122,7 +122,7 @@ impl ResponseObject<'_> {
         self.incomplete_reason.as_ref().is_some_and(|reason| reason.as_str() == "content_filter")
     }
 
-    /// The listed output items, without unreadable ones.
+    /// The items in `output`, without unreadable ones.
     #[must_use]
     pub fn output_items(&self) -> Vec<OutputItem<'_>> {
         let listed: Vec<&RawValue> =
@@ -131,9 +131,9 @@ impl ResponseObject<'_> {
     }
 }
 
-/// The members of all events, read in one pass.
+/// The members that events of any type may have.
 #[derive(Default, Deserialize)]
-struct Wire<'a> {
+struct EventWire<'a> {
     #[serde(rename = "type", borrow)]
     kind: Str<'a>,
     #[serde(default)]
@@ -205,14 +205,14 @@ impl<'a> UpstreamEvent<'a> {
         if matches!(data, "" | "[DONE]") {
             return Self::Other { kind: Str::from(data), data };
         }
-        let wire = object::<Wire<'a>>(data.trim_start());
+        let wire = object::<EventWire<'a>>(data.trim_start());
         wire.and_then(|wire| wire.event(data)).unwrap_or(Self::Malformed { data })
     }
 
     /// Decodes an event whose members have been read already. Never fails.
     #[must_use]
     pub fn of_members(members: &RawObject<'a>, data: &'a str) -> Self {
-        Wire::of_members(members).and_then(|wire| wire.event(data)).unwrap_or(Self::Malformed { data })
+        EventWire::of_members(members).and_then(|wire| wire.event(data)).unwrap_or(Self::Malformed { data })
     }
 
     /// Whether the response ends with this event.
@@ -222,7 +222,7 @@ impl<'a> UpstreamEvent<'a> {
     }
 }
 
-impl<'a> Wire<'a> {
+impl<'a> EventWire<'a> {
     fn of_members(members: &RawObject<'a>) -> Option<Self> {
         let mut wire = Self::default();
         for (name, value) in members.members().iter().filter(|(_, value)| !value.is_null()) {
@@ -249,29 +249,30 @@ impl<'a> Wire<'a> {
         Some(wire)
     }
 
+    /// `None` if a required member is missing or has the wrong type. `data` is the whole event.
     fn event(self, data: &'a str) -> Option<UpstreamEvent<'a>> {
         type E<'e> = UpstreamEvent<'e>;
         let text = |raw: Option<&'a RawValue>| raw.and_then(RawText::from_raw);
         Some(match self.kind.as_str() {
-            "response.output_text.delta" => E::Text(self.place(), text(self.delta)?),
-            "response.function_call_arguments.delta" => E::Arguments(self.place(), text(self.delta)?),
-            "response.custom_tool_call_input.delta" => E::Input(self.place(), text(self.delta)?),
+            "response.output_text.delta" => E::Text(self.position(), text(self.delta)?),
+            "response.function_call_arguments.delta" => E::Arguments(self.position(), text(self.delta)?),
+            "response.custom_tool_call_input.delta" => E::Input(self.position(), text(self.delta)?),
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
-                E::Reasoning(self.place(), text(self.delta)?)
+                E::Reasoning(self.position(), text(self.delta)?)
             }
-            "response.refusal.delta" => E::Refusal(self.place(), text(self.delta)?),
-            "response.output_text.done" => E::TextDone(self.place(), text(self.text)?),
-            "response.function_call_arguments.done" => E::ArgumentsDone(self.place(), text(self.arguments)?),
-            "response.custom_tool_call_input.done" => E::InputDone(self.place(), text(self.input)?),
+            "response.refusal.delta" => E::Refusal(self.position(), text(self.delta)?),
+            "response.output_text.done" => E::TextDone(self.position(), text(self.text)?),
+            "response.function_call_arguments.done" => E::ArgumentsDone(self.position(), text(self.arguments)?),
+            "response.custom_tool_call_input.done" => E::InputDone(self.position(), text(self.input)?),
             "response.reasoning_summary_text.done" | "response.reasoning_text.done" => {
-                E::ReasoningDone(self.place(), text(self.text)?)
+                E::ReasoningDone(self.position(), text(self.text)?)
             }
-            "response.refusal.done" => E::RefusalDone(self.place(), text(self.refusal)?),
-            "response.output_text.annotation.added" => E::Annotation(self.place(), self.annotation?),
-            "response.output_item.added" => E::ItemAdded(self.place(), read(self.item)?),
-            "response.output_item.done" => E::ItemDone(self.place(), read(self.item)?),
-            "response.content_part.added" => E::PartAdded(self.place(), read(self.part)?),
-            "response.content_part.done" => E::PartDone(self.place(), read(self.part)?),
+            "response.refusal.done" => E::RefusalDone(self.position(), text(self.refusal)?),
+            "response.output_text.annotation.added" => E::Annotation(self.position(), self.annotation?),
+            "response.output_item.added" => E::ItemAdded(self.position(), read(self.item)?),
+            "response.output_item.done" => E::ItemDone(self.position(), read(self.item)?),
+            "response.content_part.added" => E::PartAdded(self.position(), read(self.part)?),
+            "response.content_part.done" => E::PartDone(self.position(), read(self.part)?),
             "response.created" => E::Created(ResponseObject::read(self.response)),
             "response.completed" | "response.done" => E::Completed(ResponseObject::read(self.response)),
             "response.incomplete" => E::Incomplete(ResponseObject::read(self.response)),
@@ -280,7 +281,7 @@ impl<'a> Wire<'a> {
         })
     }
 
-    fn place(&self) -> ItemPosition<'a> {
+    fn position(&self) -> ItemPosition<'a> {
         let is_summary = self.content_index.is_none() && self.summary_index.is_some();
         ItemPosition {
             output_index: self.output_index,

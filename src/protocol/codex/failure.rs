@@ -1,9 +1,9 @@
 //! Parses the many forms of a backend error into one [`UpstreamFailure`].
 //!
 //! A failure is an HTTP response or an event of the stream. Its code, message and parameter are in different places in
-//! a dozen forms, and are kept as the backend wrote them. If the backend sent no message that a client may see (a web
-//! page, an empty body), or the quota is used up, the message is written here. Parsing never fails, and a web page
-//! never becomes a message.
+//! a dozen forms. They are kept as the backend wrote them, except that this module writes the message if the quota is
+//! used up, and if the backend sent none that a client may see (a web page, an empty body). Parsing never fails. Also
+//! reads usage and headers from events, and recognizes rejections that the upstream client can repair.
 
 mod fault;
 mod html_error;
@@ -54,7 +54,7 @@ pub fn from_response(status: u16, headers: &HeaderMap, body: &[u8]) -> UpstreamF
     .parse()
 }
 
-/// Parses the failure in a `response.failed` event, or an `error` event of either shape.
+/// Parses the failure in a `response.failed` event, or in an `error` event with nested or flat members.
 #[must_use]
 pub fn from_event(data: &str) -> UpstreamFailure {
     let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
@@ -73,21 +73,21 @@ pub fn from_event(data: &str) -> UpstreamFailure {
     .parse()
 }
 
-/// The billed tokens in the terminal event of a response, if the event has them.
+/// The token usage in the JSON of a terminal event; `None` if it has none.
 #[must_use]
 pub fn usage_of_event(data: &str) -> Option<Usage> {
     let event: Value = serde_json::from_str(data).ok()?;
     Usage::deserialize(event.get("response")?.get("usage")?).ok()
 }
 
-/// The headers in an `error` event or in the metadata of a response.
+/// The headers in the JSON of an `error` or `response.metadata` event.
 #[must_use]
 pub fn headers_of_event(data: &str) -> HeaderMap {
     let event: Value = serde_json::from_str(data).unwrap_or(Value::Null);
     event.get("headers").map(event_headers).unwrap_or_default()
 }
 
-/// The request member that the backend rejected as unknown, if the failure is about one.
+/// The path of the request member that the backend rejected as unsupported, if the failure is about one.
 #[must_use]
 pub fn unsupported_parameter(failure: &UpstreamFailure) -> Option<&str> {
     if failure.fault != Fault::InvalidRequest {
@@ -102,7 +102,7 @@ pub fn unsupported_parameter(failure: &UpstreamFailure) -> Option<&str> {
 
 /// Whether the backend rejected a request because the model requires the lite format.
 ///
-/// There is no known code for this, so the message decides: it has to name the format, or the item that only this
+/// There is no known code for this, so the error's texts are searched for the format, and for the item that only this
 /// format has.
 #[must_use]
 pub fn wants_lite(failure: &UpstreamFailure) -> bool {
@@ -130,11 +130,14 @@ enum BodyKind {
 
 /// A failure before it is classified.
 struct RawFailure<'r> {
+    /// `None` for an event without a status.
     status: Option<u16>,
     headers: &'r HeaderMap,
+    /// The object that has `error`, or the members of a flat error. Null unless the body is JSON.
     document: &'r Value,
     body_kind: BodyKind,
     block: CloudflareBlock,
+    /// A body that is a plain text message.
     text: Option<String>,
 }
 
@@ -246,7 +249,7 @@ impl RawFailure<'_> {
         }
     }
 
-    /// Some failures have their JSON in a header.
+    /// The error document in the header `x-error-json`; null without one.
     fn header_document(&self) -> Value {
         let decoded = self.header("x-error-json").and_then(|text| BASE64.decode(text.trim()).ok());
         decoded.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or(Value::Null)
@@ -257,7 +260,7 @@ impl RawFailure<'_> {
     }
 }
 
-/// Adds OpenAI's code and the parameter to a failure that is about an unknown member.
+/// Adds OpenAI's code and the parameter to a failure about an unsupported member, where the backend sent none.
 fn with_rejected_member(mut failure: UpstreamFailure) -> UpstreamFailure {
     if let Some(member) = unsupported_parameter(&failure).map(str::to_owned) {
         failure.code.get_or_insert_with(|| "unsupported_parameter".to_owned());
@@ -266,7 +269,7 @@ fn with_rejected_member(mut failure: UpstreamFailure) -> UpstreamFailure {
     failure
 }
 
-/// Whether a quota is used up that is refilled at a known time.
+/// Whether a fault means that a quota is used up, so that the reset of its window is when to retry.
 fn is_exhausted(fault: Fault) -> bool {
     matches!(fault, Fault::UsageLimit | Fault::InsufficientQuota)
 }
@@ -291,7 +294,7 @@ fn text_header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|text| !text.is_empty())
 }
 
-/// The entries of a validation error, as `loc: msg; loc: msg`.
+/// The entries of `detail` in a validation error, as `loc: msg; loc: msg`.
 fn validation_errors(detail: &Value) -> Option<String> {
     let entries = detail.as_array()?.iter().filter_map(|entry| {
         let message = text_of(&entry["msg"])?;
@@ -301,7 +304,7 @@ fn validation_errors(detail: &Value) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join("; "))
 }
 
-/// The location in a validation error, without the leading `body`.
+/// The path of the invalid member in an entry of a validation error, without the leading `body`.
 fn location(entry: &Value) -> Option<String> {
     let path = entry["loc"].as_array()?.iter().map(|step| match step {
         Value::String(name) => Cow::Borrowed(name.as_str()),
@@ -311,7 +314,7 @@ fn location(entry: &Value) -> Option<String> {
     (!path.is_empty()).then(|| path.join("."))
 }
 
-/// Short plain text is a message (`upstream connect error …`).
+/// The body as a message (`upstream connect error …`); `None` unless it is short plain text.
 fn plain_text(body_kind: BodyKind, body: &[u8]) -> Option<String> {
     const MAX_BYTES: usize = 500;
     // The body may consist of white space outside ASCII.
@@ -321,7 +324,7 @@ fn plain_text(body_kind: BodyKind, body: &[u8]) -> Option<String> {
     is_message.then(|| text.to_owned())
 }
 
-/// Headers in an event. A value is a string, number, boolean, or an array of one.
+/// The headers in an event. A value is a string, number or boolean, or an array whose first element counts.
 fn event_headers(headers: &Value) -> HeaderMap {
     let pairs = headers.as_object().into_iter().flatten().filter_map(|(name, value)| {
         let value = value.get(0).unwrap_or(value);

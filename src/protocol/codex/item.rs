@@ -14,7 +14,7 @@ pub struct OutputItem<'a> {
     /// `msg_…`, `rs_…`, `fc_…`
     #[serde(borrow, default)]
     pub id: Option<Str<'a>>,
-    /// Links a call to its output.
+    /// The id of a call, which its output in a later request repeats.
     #[serde(borrow, default)]
     pub call_id: Option<Str<'a>>,
     /// Name of the called tool.
@@ -35,13 +35,13 @@ pub struct OutputItem<'a> {
     /// Encrypted reasoning, which later requests can replay.
     #[serde(borrow, default)]
     pub encrypted_content: Option<RawText<'a>>,
-    /// A generated image in base64.
+    /// A generated image, in base64.
     #[serde(borrow, default)]
     pub result: Option<RawText<'a>>,
     /// Format of a generated image: `png`, `webp`, `jpeg`.
     #[serde(borrow, default)]
     pub output_format: Option<Str<'a>>,
-    /// The action of a web search.
+    /// What a web search did: the query and the sources of a search, or an opened page.
     #[serde(borrow, default)]
     pub action: Option<&'a RawValue>,
 }

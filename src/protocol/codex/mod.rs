@@ -1,8 +1,9 @@
-//! The backend's API, which every other API is translated to and from.
+//! The API of the Codex backend, which every client API is translated to and from.
 //!
-//! [`request`] is what is sent; `classic` and [`lite`] write its body, [`continuation`] its WebSocket frame. [`event`]
-//! is what is received, made of [`item`]s and [`usage`]. [`failure`] parses errors, [`rate_limits`] the used share of
-//! the quota. The wire format is known from recordings of the official client and from the Responses API reference.
+//! [`request`] defines a request; `classic` and [`lite`] write its body, [`continuation`] its WebSocket frame.
+//! [`event`] decodes the events of a response, with their [`item`]s and [`usage`]. [`failure`] parses errors,
+//! [`rate_limits`] the reports of the used quota. The wire format is known from recordings of the official client and
+//! from the Responses API reference.
 
 mod classic;
 pub mod continuation;

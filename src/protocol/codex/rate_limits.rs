@@ -1,9 +1,10 @@
 //! The rate limits of a plan, in every form that the backend reports: response headers, `codex.rate_limits`
 //! events, error bodies, and the `/wham/usage` document.
 //!
-//! Each form parses into [`RateLimits`], which can be written as headers and as an event. A window is identified by
-//! its length; its slot (primary or secondary) says nothing about it. Pure: callers pass the time. Values that can't
-//! be parsed are left out.
+//! Each form parses into [`RateLimits`], which can be written as headers and as an event. A limit has one or two
+//! windows: a period with an allowance, such as the 5-hour and the weekly window. A window is identified by its length;
+//! its slot (primary or secondary) says nothing about it. Callers pass the time. Values that can't be parsed are left
+//! out.
 
 mod parse;
 #[cfg(test)]
@@ -18,14 +19,14 @@ pub const EVENT: &str = "codex.rate_limits";
 const PLAN_LIMIT: &str = "codex";
 /// The first Unix second after the year 9999, which RFC 3339 can't express.
 const YEAR_10000: u64 = 253_402_300_800;
-const MINUTE: u64 = 60;
+const SECONDS_PER_MINUTE: u64 = 60;
 
 /// The rate limits reported in one response, event or document. Limits that are not listed may exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
     /// The account's plan, as the backend spells it.
     pub plan: Option<String>,
-    /// The limit that the request counts against, as the backend spells it.
+    /// The limit that the request counted against, as the backend spells it; `None` if not reported.
     pub active: Option<String>,
     /// The limits that have at least one window.
     pub limits: Vec<Limit>,
@@ -38,7 +39,7 @@ pub struct RateLimits {
 pub struct Limit {
     /// Normalized name (`codex-bengal`). `None` for the plan's own limit.
     pub name: Option<String>,
-    /// Which requests count against it.
+    /// Which requests count against the limit.
     pub scope: Scope,
     /// The windows, shortest first.
     pub windows: Vec<Window>,
@@ -47,16 +48,16 @@ pub struct Limit {
 /// Which requests count against a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Requests to the models endpoint.
+    /// Requests to models: it is the plan's own limit, or the active one.
     Plan,
-    /// Requests for one feature or model.
+    /// Other requests: those for one feature, or for other models.
     Other,
 }
 
 /// A period, and how much of its allowance is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
-    /// Where the backend reports the window.
+    /// The position in which the backend reports the window.
     pub slot: Slot,
     /// Used share, in percent. Finite and not negative; may exceed 100.
     pub used_percent: f64,
@@ -98,7 +99,7 @@ pub struct Credits {
     pub balance: Option<String>,
 }
 
-/// Where a window's usage leads if it continues at the average rate so far.
+/// The projected usage of a window, if it continues at the average rate so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
     /// Used share at the end of the window, in percent. May exceed 100.
@@ -108,18 +109,19 @@ pub struct Pace {
 }
 
 impl RateLimits {
-    /// The windows that requests to the models endpoint count against.
+    /// The windows that requests to models count against.
     fn counted_windows(&self) -> impl Iterator<Item = &Window> {
         self.limits.iter().filter(|limit| limit.scope == Scope::Plan).flat_map(|limit| &limit.windows)
     }
 
-    /// The exhausted window that resets last.
+    /// Of the windows that requests to models count against, the exhausted one that resets last.
     #[must_use]
     pub fn exhausted(&self) -> Option<&Window> {
         self.counted_windows().filter(|window| window.is_exhausted()).max_by_key(|window| window.reset)
     }
 
-    /// Whether windows are reported and none is exhausted. An error response that says so was not caused by the quota.
+    /// Whether such windows are reported and none is exhausted. An error response with this report wasn't caused by the
+    /// quota.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let mut windows = self.counted_windows().peekable();
@@ -139,7 +141,7 @@ impl Slot {
 }
 
 impl Reset {
-    /// Fills in the time from the delay, and the delay from the time, given the time of the report in Unix seconds.
+    /// Fills in a missing time from the delay, or a missing delay from the time. `reported_at` is in Unix seconds.
     #[must_use]
     pub fn complete(self, reported_at: Option<u64>) -> Self {
         let at_from_delay = || reported_at?.checked_add(self.after?).filter(is_valid_time);
@@ -180,7 +182,7 @@ impl Window {
         Self { reset: Reset { at: self.reset.complete(seconds).at, after: None }, ..self }
     }
 
-    /// When the window resets, if the time was reported or [`Self::anchored`] added it.
+    /// When the window resets; `None` unless the time was reported or [`Self::anchored`] added it.
     #[must_use]
     pub fn resets_at(&self) -> Option<SystemTime> {
         UNIX_EPOCH.checked_add(Duration::from_secs(self.reset.at?))
@@ -216,12 +218,12 @@ impl Window {
 /// Names a window by its length: `5-hour`, `weekly`.
 #[must_use]
 pub fn window_name(length: Duration) -> String {
-    const HOUR: u64 = 60;
-    const DAY: u64 = 24 * HOUR;
-    match length.as_secs() / MINUTE {
+    const MINUTES_PER_HOUR: u64 = 60;
+    const MINUTES_PER_DAY: u64 = 24 * MINUTES_PER_HOUR;
+    match length.as_secs() / SECONDS_PER_MINUTE {
         10_080 => "weekly".to_owned(),
-        minutes if minutes.is_multiple_of(DAY) => format!("{}-day", minutes / DAY),
-        minutes if minutes.is_multiple_of(HOUR) => format!("{}-hour", minutes / HOUR),
+        minutes if minutes.is_multiple_of(MINUTES_PER_DAY) => format!("{}-day", minutes / MINUTES_PER_DAY),
+        minutes if minutes.is_multiple_of(MINUTES_PER_HOUR) => format!("{}-hour", minutes / MINUTES_PER_HOUR),
         minutes => format!("{minutes}-minute"),
     }
 }

@@ -1,4 +1,4 @@
-//! The request that every API is translated into, and its body.
+//! The backend's request, which the requests of every client API are translated to, and the encoding of its body.
 //!
 //! A [`Request`] borrows its texts from the client's body. Members are written from an allow-list, because the backend
 //! rejects unknown ones (`400 Unsupported parameter`): nothing of the client's body is sent unless a translation put
@@ -38,7 +38,7 @@ pub struct Request<'a> {
     pub tools: Vec<Tool<'a>>,
     /// Which of the tools may or must be called.
     pub tool_choice: ToolChoice<'a>,
-    /// Whether one response may contain several calls.
+    /// Whether one response may contain several tool calls.
     pub parallel_tool_calls: bool,
     /// Reasoning effort and summary.
     pub reasoning: Reasoning<'a>,
@@ -48,7 +48,7 @@ pub struct Request<'a> {
     pub service_tier: Option<ServiceTier>,
     /// At most 64 characters, equal for every request of a conversation.
     pub prompt_cache_key: Cow<'a, str>,
-    /// Members that only Responses clients can set.
+    /// Further members, for Responses clients.
     pub extra: ExtraMembers<'a>,
 }
 
@@ -65,7 +65,7 @@ pub enum WireFormat {
     ClientLite,
 }
 
-/// Members in the backend's form that no translation sets. Empty ones are not sent.
+/// Members in the backend's form that Responses clients send and no other API has. Empty ones are not sent.
 #[derive(Clone, Debug, Default)]
 pub struct ExtraMembers<'a> {
     /// Values of `include` besides the forced one.
@@ -223,7 +223,7 @@ pub enum ServiceTier {
     Priority,
 }
 
-/// Names of top-level members to leave out because the backend rejected them.
+/// Names of top-level members to leave out of the body, because the backend rejected them in an earlier attempt.
 pub type Omissions = BTreeSet<String>;
 
 /// Members that are never left out: without them the response would differ, or reasoning couldn't be replayed.
@@ -289,7 +289,7 @@ impl<'a> Tool<'a> {
         &self.0
     }
 
-    /// The tool's JSON, to be replaced.
+    /// The tool's JSON, for editing.
     pub fn json_mut(&mut self) -> &mut Cow<'a, RawValue> {
         &mut self.0
     }

@@ -16,12 +16,12 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Output tokens used for reasoning.
     pub reasoning_tokens: u64,
-    /// The backend's total, or the sum of input and output tokens.
+    /// The backend's total; if it reports none, the sum of input and output tokens.
     pub total_tokens: u64,
 }
 
 impl Usage {
-    /// Adds the usage of another attempt.
+    /// Returns the sum with another usage.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let written = [self.cache_write_tokens, other.cache_write_tokens].into_iter().flatten();
@@ -38,7 +38,7 @@ impl Usage {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Wire {
+struct UsageWire {
     input_tokens: Option<u64>,
     input_tokens_details: Option<InputDetails>,
     output_tokens: Option<u64>,
@@ -61,7 +61,7 @@ struct OutputDetails {
 
 impl<'de> Deserialize<'de> for Usage {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = Wire::deserialize(deserializer)?;
+        let wire = UsageWire::deserialize(deserializer)?;
         let input = wire.input_tokens_details.unwrap_or_default();
         let output = wire.output_tokens_details.unwrap_or_default();
         let (input_tokens, output_tokens) = (wire.input_tokens.unwrap_or(0), wire.output_tokens.unwrap_or(0));

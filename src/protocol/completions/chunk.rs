@@ -1,4 +1,4 @@
-//! The events of a text completion: as chunks of a stream, and folded into a document.
+//! The events of a text completion, encoded as chunks of a stream or folded into a document.
 //!
 //! Texts are in the escaped form in which the backend sent them.
 
@@ -11,16 +11,16 @@ use crate::protocol::codex::Usage;
 use crate::protocol::reply::{Encoder, FinishKind, ResponseMeta, usage};
 use crate::protocol::{openai, sse};
 
-/// One event of the client's stream.
+/// One event of a text completion.
 #[derive(Clone, Copy, Debug)]
 pub enum Chunk<'e> {
     /// Text, escaped.
     Text(&'e str),
     /// Why the reply ends.
     Finished(FinishKind),
-    /// Tokens.
+    /// Token usage. A stream contains it only if the client requested it.
     Usage(Usage),
-    /// The end of a complete reply.
+    /// The end of a reply that did not fail.
     Done,
     /// The end of a reply that failed.
     Failed(&'e ProxyError),
@@ -34,13 +34,14 @@ fn finish_reason(kind: FinishKind) -> &'static str {
     }
 }
 
-/// Encodes chunks around the bytes that all chunks of a reply have in common.
+/// Encodes chunks around the bytes that all chunks of a reply have in common, and folds them into a document.
 #[derive(Debug)]
 pub struct ChunkEncoder {
-    /// The members before `choices`.
+    /// The JSON members before `choices`.
     members: String,
     includes_usage: bool,
     commands: CommandHint,
+    /// The text, finish reason and usage of the document so far.
     text: String,
     finish_reason: &'static str,
     usage: Usage,
@@ -58,7 +59,7 @@ impl ChunkEncoder {
         }
     }
 
-    /// The document.
+    /// The document that was folded from the chunks.
     pub(super) fn document(&self) -> Bytes {
         let Self { members, text, finish_reason, .. } = self;
         let usage = usage::json(&self.usage);

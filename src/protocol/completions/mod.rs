@@ -1,8 +1,9 @@
 //! The legacy OpenAI text completions API, which editors use for autocompletion.
 //!
-//! The prompt becomes a user message, and the text of the response is the completion; nothing is added to either. There
-//! are no tools and no visible reasoning. [`request`] reads a body, [`translate`] converts it to the backend's request,
-//! and [`render`] converts the backend's events to [`chunk`]s or a document.
+//! The prompt becomes a user message after the default instructions, and the text of the response is the completion.
+//! There are no tools and no visible reasoning. [`request`] reads a body, [`translate`] converts it to the backend's
+//! request, and [`render`] converts the pieces of a reply to [`chunk`]s, which a stream contains and from which a
+//! document is folded.
 
 pub mod chunk;
 pub mod render;

@@ -1,4 +1,4 @@
-//! Renders a reply as a text completion: visible text, and a refusal as text. Reasoning and calls are not shown.
+//! Renders the pieces of a reply as a text completion: visible text, and refusals as text. Nothing else is shown.
 
 use bytes::Bytes;
 
@@ -16,7 +16,7 @@ pub type ReplyOptions = reply::ReplyOptions<RenderOptions>;
 /// The options that only this API has.
 #[derive(Clone, Debug, Default)]
 pub struct RenderOptions {
-    /// `stream_options.include_usage`.
+    /// `stream_options.include_usage`: a stream ends with the token usage.
     pub includes_usage: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Reads a text completion request.
 //!
-//! The backend continues one text once. Whatever needs more (several prompts, several choices, a suffix, an echo, log
-//! probabilities) is rejected.
+//! The backend answers one prompt with one text. A request that needs more (several prompts, several choices, a suffix,
+//! an echo, log probabilities) is rejected.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ pub struct CompletionRequest<'a> {
     pub(super) stop: Vec<String>,
     pub(super) prompt_cache_key: Option<Cow<'a, str>>,
     pub(super) user: Option<Cow<'a, str>>,
-    pub(super) limits: TokenLimits,
+    pub(super) token_limits: TokenLimits,
     pub(super) ignored: Ignored,
 }
 
@@ -41,13 +41,13 @@ pub fn decode(body: &[u8]) -> Result<CompletionRequest<'_>, ProxyError> {
         stop: Vec::new(),
         prompt_cache_key: None,
         user: None,
-        limits: TokenLimits::default(),
+        token_limits: TokenLimits::default(),
         ignored: Ignored::default(),
     };
     for (name, field) in members.fields() {
         request.read(name, &field)?;
     }
-    // A prompt that was read is never empty.
+    // An empty `prompt` member was rejected when it was read, so here the member is missing.
     if request.prompt.is_empty() {
         return Err(Refusal::missing("prompt"));
     }
@@ -68,7 +68,7 @@ impl<'a> CompletionRequest<'a> {
             "prompt_cache_key" => self.prompt_cache_key = Some(field.text()?),
             "user" => self.user = Some(field.text()?),
             _ => {
-                if !self.limits.read(name, field, &mut self.ignored)? && is_ignored(name, field)? {
+                if !self.token_limits.read(name, field, &mut self.ignored)? && is_ignored(name, field)? {
                     self.ignored.note(name);
                 }
             }
@@ -104,7 +104,8 @@ fn prompt<'a>(prompt: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
     if text.is_empty() { Err(prompt.invalid("must not be empty")) } else { Ok(text) }
 }
 
-/// Whether an unused member is reported as ignored. Rejects a member that the backend would have to support.
+/// Whether a member that isn't used is reported as ignored: not if it can't change the response. Rejects a member whose
+/// meaning the backend would have to support.
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     if let Some(is_changed) = parameters::is_sampling_changed(name, field)? {
         return Ok(is_changed);

@@ -1,6 +1,7 @@
 //! Translates a text completion request to the backend's request.
 //!
-//! A pure function: any other input would change the prompt and miss the prompt cache.
+//! A pure function of its arguments: the same conversation must produce the same bytes in every turn, or the backend's
+//! prompt cache is missed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ pub fn translate<'a>(
 ) -> Result<Plan<'a, CompletionReply>, ProxyError> {
     let name = context.model_name(request.model.as_deref())?;
     let model = context.models.resolve(&name);
-    let token_limit = request.limits.enforced(options.token_limit, &mut request.ignored)?;
+    let token_limit = request.token_limits.enforced(options.token_limit, &mut request.ignored)?;
     context.warnings.ignored_members(&request.ignored);
     let effort = parameters::effort_for(&model, None, RequestTraits::default(), ClampWarning::Noted, context);
     let content = vec![Part::InputText(request.prompt.clone().into())];

@@ -1,8 +1,7 @@
 //! A string that is forwarded from the client's JSON to the backend's.
 //!
-//! A string literal of the client keeps its escapes; it is neither decoded nor escaped again, however long it is. Only a
-//! literal that may contain a lone surrogate, which a Rust string can't hold, is decoded, so that the backend always
-//! gets valid text.
+//! A string literal of the client is neither decoded nor escaped again, however long it is. Only a literal that may
+//! contain a lone surrogate, which the backend rejects, is decoded; the lone surrogate becomes U+FFFD.
 
 use std::borrow::Cow;
 
@@ -13,7 +12,7 @@ use serde_json::value::RawValue;
 use super::string::RawText;
 use super::{from_string, quoted};
 
-/// A string to forward.
+/// A string to forward. Two are equal if their decoded strings are.
 #[derive(Clone, Debug)]
 pub enum JsonText<'a> {
     /// A decoded string.
@@ -34,7 +33,7 @@ impl<'a> JsonText<'a> {
         })
     }
 
-    /// Decodes the string.
+    /// Returns the decoded string.
     #[must_use]
     pub fn read(&self) -> Cow<'_, str> {
         match self {
@@ -52,7 +51,7 @@ impl<'a> JsonText<'a> {
         }
     }
 
-    /// Whether the string has only white space.
+    /// Whether the string is empty or has only white space.
     #[must_use]
     pub fn is_blank(&self) -> bool {
         match self {
@@ -61,7 +60,7 @@ impl<'a> JsonText<'a> {
         }
     }
 
-    /// The approximate size in JSON, in bytes.
+    /// The approximate length of the JSON literal in bytes, with quotes and escapes.
     #[must_use]
     pub fn written_bytes(&self) -> usize {
         match self {

@@ -1,7 +1,8 @@
 //! JSON that is forwarded without being decoded.
 //!
-//! Objects keep their members as raw text ([`raw_object`]), strings keep their escapes ([`input_text`], [`string`]),
-//! [`path`] names the member at fault in error messages, and [`splice`] edits a document in place.
+//! [`raw_object`] keeps the members of an object as raw text. Strings keep their escapes: [`input_text`] those of a
+//! request, [`string`] those of a response. [`path`] names the member at fault in error messages, [`splice`] edits a
+//! document in place, and [`surrogates`] replaces what a Rust string can't hold.
 
 mod compact;
 pub mod input_text;
@@ -16,7 +17,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 pub use compact::compact;
 
-/// Serializes a value of ours whose serialization can't fail: strings, numbers, raw JSON, and lists and structs of them.
+/// Serializes a value whose serialization can't fail: strings, numbers, raw JSON, and lists and structs of them.
 ///
 /// # Panics
 /// If the value's `Serialize` implementation fails or a map key is not a string.

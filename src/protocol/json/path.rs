@@ -25,7 +25,7 @@ pub struct Field<'a, 'p> {
 #[derive(Clone, Copy, Debug)]
 enum FieldValue<'a, 'p> {
     Raw(&'a RawValue),
-    /// An array or object whose elements are parsed already.
+    /// An array or object that was parsed along with the body.
     Open(&'p Open<'a>),
 }
 
@@ -37,7 +37,7 @@ enum Segment<'p> {
 }
 
 impl<'a, 'p> Field<'a, 'p> {
-    /// A value whose path is just `name`.
+    /// A value whose path consists of `name`.
     #[must_use]
     pub fn root(name: &'p str, raw: &'a RawValue) -> Self {
         Self { value: FieldValue::Raw(raw), parent: None, segment: Segment::Name(name) }
@@ -81,7 +81,7 @@ impl<'a, 'p> Field<'a, 'p> {
         self.member(members, name).map_or(Ok(false), |member| member.flag())
     }
 
-    /// An element of the array that was read from this field.
+    /// An element of this array, which must come from [`Self::list`].
     #[must_use]
     pub fn element<'c>(&'c self, index: usize, value: &'c Value<'a>) -> Field<'a, 'c> {
         Field { value: FieldValue::new(value), parent: Some(self), segment: Segment::Index(index) }
@@ -135,7 +135,7 @@ impl<'a, 'p> Field<'a, 'p> {
         }
     }
 
-    /// Returns the value as a string to forward, without decoding it.
+    /// Returns the value as a string to forward. Decodes it only if it may contain a lone surrogate.
     ///
     /// # Errors
     /// If the value is not a string.
@@ -168,8 +168,8 @@ impl<'a, 'p> Field<'a, 'p> {
         serde_json::from_str(self.json()).map_err(|_| self.must_be("a number"))
     }
 
-    /// Reads the value as a non-negative integer; `None` if it is anything else. Some clients have only one number
-    /// type and write `4096.0`, which JSON Schema calls an integer.
+    /// Reads the value as a non-negative integer; `None` if it is anything else. Accepts `4096.0`, which clients with a
+    /// single number type write and JSON Schema calls an integer.
     #[must_use]
     pub fn whole_number(&self) -> Option<u64> {
         let json = self.json();
@@ -238,7 +238,7 @@ impl<'a, 'p> Field<'a, 'p> {
         Refusal::invalid(self.to_string(), format!("'{self}' {complaint}"))
     }
 
-    /// The error for an object without a required member.
+    /// The error for an object without the required member `name`.
     #[must_use]
     pub fn lacks(&self, name: &str) -> ProxyError {
         Refusal::missing(format!("{self}.{name}"))

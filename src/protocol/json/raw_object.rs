@@ -1,8 +1,9 @@
 //! A JSON object that keeps the order and raw text of its members.
 //!
 //! Requests are read member by member, so that an error can name the member and so that unknown members are forwarded
-//! byte for byte. A [`RawObject`] borrows everything. Duplicate members are not an error; the last one counts. The
-//! members of a request body that hold the conversation are parsed in the same pass ([`Value`]).
+//! byte for byte. A [`RawObject`] borrows its text; only names with escapes are copied. Duplicate members are not an
+//! error; the last one counts. The members of a request body that hold the conversation are parsed in the same pass as
+//! the body ([`Value`]).
 
 mod value;
 
@@ -38,7 +39,7 @@ impl<'a> RawObject<'a> {
         serde_json::from_str(text)
     }
 
-    /// Parses a request body, including the levels of the conversation that every dialect reads.
+    /// Parses a request body, including the nested values of the conversation that the dialects read.
     ///
     /// # Errors
     /// If the body is not a JSON object. The error never quotes the body, since errors may be logged and prompts
@@ -123,8 +124,7 @@ impl<'a> RawObject<'a> {
 }
 
 /// How many levels of a top-level member are parsed along with the body. For `messages`: the list, a message, its
-/// content, a block, the content of a tool result, a part, its source. The items of `input` are parsed, their members
-/// are not.
+/// content, a block, the content of a tool result, a part, its source. For `input`: the list and its items.
 fn parsed_levels(name: &str) -> usize {
     match name {
         "messages" => 7,

@@ -1,8 +1,8 @@
 //! Edits a JSON document in place: everything that is not edited keeps its bytes.
 //!
-//! A [`Splice`] records edits at any depth as ranges of the text, and writes the text between them unchanged: order, white
-//! space, escapes and digits are preserved. Every value passed to an edit must be a slice of that text. Edits must not
-//! overlap, except that an edit may contain another one, which is then dropped.
+//! A [`Splice`] records edits at any depth as ranges of the text, and writes the text between them unchanged: order,
+//! white space, escapes and digits are preserved. Every value passed to a method must be a slice of that text: it is
+//! located by its address. Edits must not overlap, except that an edit may contain another one, which is then dropped.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -46,8 +46,8 @@ impl<'t> Splice<'t> {
         self.edit(range, with.into());
     }
 
-    /// Adds members at the end of an object, given as `"name":value` joined by commas. At least one member of a non-empty
-    /// object must be kept.
+    /// Adds members at the end of an object, given as `"name":value` joined by commas. If the object has members, other
+    /// edits must not remove all of them: the added text starts with a comma.
     pub fn add(&mut self, object: &str, members: impl Into<Cow<'t, str>>) {
         let mut members = members.into();
         let inside = object.trim_end().strip_suffix('}').unwrap_or(object);
@@ -63,8 +63,8 @@ impl<'t> Splice<'t> {
         self.remove_where(object, members, |key, _| key == name);
     }
 
-    /// Removes the members for which `is_removed` returns true from an object, given its text and its members. Call it at
-    /// most once per object: the edits of two calls would overlap at the comma between their members.
+    /// Removes the members for which `is_removed` returns true from an object, given its text and its members. Call it
+    /// at most once per object: the edits of two calls would overlap at the comma between their members.
     pub fn remove_where(
         &mut self,
         object: &str,
@@ -105,7 +105,7 @@ impl<'t> Splice<'t> {
         (!self.is_unchanged()).then(|| from_string(self.text().into_owned()))
     }
 
-    /// A part of the document, with the edits inside it.
+    /// A slice of the document, with the edits inside it.
     #[must_use]
     pub fn part(&self, part: &'t str) -> Cow<'t, str> {
         let range = self.range(part);
@@ -117,7 +117,7 @@ impl<'t> Splice<'t> {
         Cow::Owned(text)
     }
 
-    /// Writes the edited document.
+    /// Appends the edited document to `wire`.
     pub fn write(&self, wire: &mut BytesMut) {
         self.pieces(0..self.text.len(), |piece| wire.extend_from_slice(piece.as_bytes()));
     }
@@ -144,7 +144,7 @@ impl<'t> Splice<'t> {
         self.edits.insert(index, Edit { range, with });
     }
 
-    /// The range of a part in the text.
+    /// The byte range of a slice of the text.
     fn range(&self, part: &str) -> Range<usize> {
         let start = part.as_ptr().addr().wrapping_sub(self.text.as_ptr().addr());
         debug_assert!(

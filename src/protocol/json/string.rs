@@ -1,8 +1,9 @@
 //! Borrowed strings for the data path.
 //!
-//! [`Str`] is a decoded string, such as a name or an id. [`RawText`] is a string that is only forwarded, such as a delta:
-//! the escaped characters between the quotes, which can be copied into other JSON. A lone surrogate, which a Rust string
-//! can't hold, passes through. [`Prefix`] is the fingerprint of a string's beginning.
+//! [`Str`] is a decoded string, such as a name or an id. [`RawText`] is a string that is only forwarded, such as a
+//! delta: the escaped characters between the quotes, which can be copied into other JSON. A lone surrogate passes
+//! through `RawText` unchanged; `Str` can't be read from a literal with one. [`Prefix`] is the fingerprint of a
+//! string's beginning.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -93,7 +94,7 @@ impl<'a> RawText<'a> {
         self.0.is_empty()
     }
 
-    /// Whether the string has only white space.
+    /// Whether the string is empty or has only white space.
     #[must_use]
     pub fn is_blank(self) -> bool {
         self.scalars().all(|(_, scalar)| scalar.is_whitespace())
@@ -130,16 +131,16 @@ impl<'a> RawText<'a> {
     #[must_use]
     pub fn ends_in_high_surrogate(self) -> bool {
         let last = self.0.len().checked_sub(6).and_then(|start| self.0.get(start..));
-        // Whether the backslash is itself escaped shows only a scan from the start, which is rarely needed.
+        // Only a scan from the start shows whether the backslash is itself escaped. It is rarely needed.
         last.and_then(code_unit).is_some_and(is_high_surrogate)
             && EscapedChars { rest: self.0 }.last().and_then(code_unit).is_some_and(is_high_surrogate)
     }
 }
 
-/// The length and the hash of a string's beginning.
+/// The length and the hash of a string's beginning, to compare it with a string that arrives later.
 ///
-/// Both are computed over UTF-16 code units, the unit of a `\u` escape, so they depend neither on how the string is escaped
-/// nor on how it is split into deltas.
+/// Both are computed over UTF-16 code units, the unit of a `\u` escape, so they depend neither on how the string is
+/// escaped nor on how it is split into deltas. The hash isn't cryptographic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefix {
     units: usize,
@@ -147,7 +148,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Adds the next delta.
+    /// Adds the next delta to the prefix.
     pub fn push(&mut self, text: RawText<'_>) {
         self.advance(text.0, usize::MAX);
     }

@@ -1,8 +1,8 @@
 //! Replaces escaped lone surrogates in JSON.
 //!
-//! JavaScript can cut a string between the halves of a surrogate pair, and escapes the rest. A Rust string can't hold a
-//! lone surrogate, and the backend rejects it. Each becomes U+FFFD, whose escape has the same length, so the rest of the
-//! text doesn't move.
+//! A JavaScript client can cut a string between the halves of a surrogate pair; in JSON, the remaining half is a `\u`
+//! escape. A Rust string can't hold such a lone surrogate, and the backend rejects it. Each becomes U+FFFD, whose
+//! escape has the same length, so the rest of the text doesn't move.
 
 use std::borrow::Cow;
 
@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 
 const REPLACEMENT: &[u8; ESCAPE_BYTES] = br"\ufffd";
+/// Length of a `\u` escape.
 const ESCAPE_BYTES: usize = 6;
 
 /// Returns JSON without lone surrogates in names and values. Copies the JSON only if it has one.
@@ -44,7 +45,7 @@ fn replace(json: &mut [u8]) {
     }
 }
 
-/// The position of the next lone surrogate.
+/// The byte offset of the next lone surrogate at or after `from`.
 fn next(json: &[u8], mut from: usize) -> Option<usize> {
     let finder = Finder::new(br"\u");
     loop {
@@ -62,13 +63,13 @@ fn next(json: &[u8], mut from: usize) -> Option<usize> {
     }
 }
 
-/// Whether the backslash starts an escape, and is not escaped itself.
+/// Whether the backslash at this offset starts an escape, because it isn't escaped itself.
 fn is_escape(json: &[u8], at: usize) -> bool {
     let before = json.get(..at).unwrap_or_default();
     before.iter().rev().take_while(|byte| **byte == b'\\').count().is_multiple_of(2)
 }
 
-/// The code unit of the escape at this position.
+/// The code unit of the `\u` escape at this offset.
 fn code_unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + ESCAPE_BYTES)?.strip_prefix(br"\u")?;
     digits.iter().try_fold(0, |unit, digit| {

@@ -1,7 +1,7 @@
 //! Derives the prompt cache key of a Messages request from the client's session.
 //!
-//! Claude Code sends its session id in a header, and older releases in `metadata.user_id`. Subagents share the session
-//! but have another prompt, so the agent id is part of the key.
+//! Claude Code sends its session id in a header; older releases send it in `metadata.user_id`. Subagents share the
+//! session but have other prompts, so model and agent id are part of the key.
 
 use std::borrow::Cow;
 
@@ -15,9 +15,10 @@ use crate::protocol::upstream_input::cache;
 
 const SESSION_HEADER: &str = "x-claude-code-session-id";
 const AGENT_HEADER: &str = "x-claude-code-agent-id";
+/// Stands for the agent of requests without an agent id.
 const MAIN_AGENT: &str = "main";
 
-/// Returns the prompt cache key: one per session and agent, else one derived from the prompt.
+/// Returns the prompt cache key: one per session, model and agent. Without a session, [`cache::choose`] decides.
 pub(super) fn cache_key<'a>(
     user_id: Option<&str>,
     context: &Context<'_>,

@@ -1,8 +1,8 @@
-//! Converts content blocks to the backend's parts.
+//! Reads the content blocks of messages: parts, calls, outputs and reasoning.
 //!
 //! Thinking is replayed only from signatures that this proxy issued: visible thinking can't be replayed, and the
-//! signatures of other services mean nothing to the backend. Results of Anthropic's server tools are not replayed; the
-//! assistant's text after them repeats what matters.
+//! backend can't read the signatures of other services. Web searches that an earlier reply shows are dropped; the
+//! assistant's text after them contains what it used.
 
 use std::borrow::Cow;
 
@@ -15,6 +15,7 @@ use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 
+/// The start of an output that the client has already marked as an error.
 const TOOL_ERROR: &str = "<tool_use_error>";
 
 /// A block of a message.
@@ -36,7 +37,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Reads a string or an array of text blocks.
+/// Reads content that must be a string or an array of text blocks.
 pub(super) fn texts<'a>(content: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, ProxyError> {
     if !content.is_list() {
         return Ok(vec![text_of(content).and_then(|_| content.text())?]);
@@ -110,6 +111,7 @@ fn unsupported(kind: &Field<'_, '_>, name: &str) -> ProxyError {
     Refusal::unsupported_value(kind.to_string(), message)
 }
 
+/// Reads the encrypted reasoning in the string `member`: a signature of this proxy. `None` for anything else.
 fn reasoning<'a>(
     block: &Field<'a, '_>,
     members: &RawObject<'a>,

@@ -13,6 +13,7 @@ use crate::protocol::json::string::RawText;
 #[derive(Debug, Default)]
 pub(super) struct DocumentDraft {
     blocks: Vec<ContentBlock>,
+    /// Stop reason, stop sequence, usage, and number of web searches.
     end: Option<(StopReason, Option<String>, Usage, u64)>,
 }
 
@@ -26,11 +27,12 @@ enum ContentBlock {
         thinking: String,
         signature: String,
     },
-    /// A call: the members before `input`, and the input.
+    /// A tool use: the JSON up to `input`, and the input.
     Call {
         members: String,
         input: String,
     },
+    /// Another block, rendered.
     Json(String),
 }
 

@@ -1,7 +1,7 @@
 //! Errors in the Messages API: status, type, headers and body.
 //!
 //! Clients act on the type, and on some texts: `prompt is too long` makes Claude Code compact the conversation. The
-//! official SDKs retry unless a header forbids it, which it does for a used-up quota.
+//! official SDKs retry unless `x-should-retry: false` forbids it, as for a used-up quota.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -12,9 +12,11 @@ use crate::protocol::error_response::{self, Retry};
 use crate::protocol::json::quoted;
 use crate::token_source::AuthError;
 
+/// When the used-up quota resets, in Unix seconds.
 const QUOTA_RESET: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-reset");
-/// The code that makes clients send the whole conversation.
+/// The code that makes clients send the whole conversation in place of a reference to a stored one.
 pub(super) const THREAD_NOT_FOUND: &str = "thread_not_found";
+/// The start of the message for a conversation that is too long.
 const TOO_LONG: &str = "prompt is too long: ";
 
 /// The error types of the API.
@@ -38,15 +40,15 @@ pub fn to_error_response(
     request_id: &str,
     commands: CommandHint,
 ) -> (StatusCode, HeaderMap, Bytes) {
-    let (status, _, retry) = verdict(error);
+    let (status, _, retry) = classify(error);
     let body =
-        format!(r#"{{"type":"error","error":{},"request_id":{}}}"#, members(error, commands), quoted(request_id));
+        format!(r#"{{"type":"error","error":{},"request_id":{}}}"#, error_object(error, commands), quoted(request_id));
     (status, headers(error, retry), Bytes::from(body))
 }
 
-/// The object `error` of an error response or of a stream.
-pub(super) fn members(error: &ProxyError, commands: CommandHint) -> String {
-    let (_, kind, _) = verdict(error);
+/// The object `error` in the body of an error response or in an `error` event, as JSON.
+pub(super) fn error_object(error: &ProxyError, commands: CommandHint) -> String {
+    let (_, kind, _) = classify(error);
     let details = match error {
         ProxyError::Refused(refusal) if refusal.code == Some(THREAD_NOT_FOUND) => {
             format!(r#","details":{{"error_code":"{THREAD_NOT_FOUND}"}}"#)
@@ -77,7 +79,8 @@ fn overloaded() -> StatusCode {
     StatusCode::from_u16(529).expect("529 is in the range of statuses")
 }
 
-fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
+/// The status and type of an error, and whether the client should retry.
+fn classify(error: &ProxyError) -> (StatusCode, Kind, Retry) {
     use StatusCode as S;
     match error {
         ProxyError::Refused(refusal) => match refusal.reason {
@@ -117,7 +120,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
             }
             AuthError::Unavailable { .. } => (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Open),
         },
-        ProxyError::Upstream(failure) => of_failure(failure),
+        ProxyError::Upstream(failure) => classify_failure(failure),
         ProxyError::Unreachable { .. } => (S::BAD_GATEWAY, Kind::Api, Retry::Spent),
         ProxyError::Silent { phase, .. } => (S::GATEWAY_TIMEOUT, Kind::Timeout, error_response::after_timeout(*phase)),
         ProxyError::MessageTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Spent),
@@ -129,7 +132,7 @@ fn verdict(error: &ProxyError) -> (StatusCode, Kind, Retry) {
     }
 }
 
-fn of_failure(failure: &UpstreamFailure) -> (StatusCode, Kind, Retry) {
+fn classify_failure(failure: &UpstreamFailure) -> (StatusCode, Kind, Retry) {
     use StatusCode as S;
     let (status, kind) = match failure.fault {
         Fault::InvalidRequest | Fault::ContextLength | Fault::Policy | Fault::InvalidImage => {
@@ -191,7 +194,7 @@ mod tests {
     use http::HeaderMap;
     use serde_json::{Value, json};
 
-    use super::{members, to_error_response};
+    use super::{error_object, to_error_response};
     use crate::command_hint::CommandHint;
     use crate::error::{Fault, Phase, ProxyError, Refusal, UpstreamFailure};
     use crate::token_source::AuthError;
@@ -220,7 +223,7 @@ mod tests {
         assert_eq!((&body["type"], &body["request_id"]), (&json!("error"), &json!("req_1")));
         assert_eq!(
             body["error"].to_string(),
-            serde_json::from_str::<Value>(&members(error, CommandHint::default())).unwrap().to_string()
+            serde_json::from_str::<Value>(&error_object(error, CommandHint::default())).unwrap().to_string()
         );
         (status.as_u16(), body["error"]["type"].as_str().unwrap().to_owned())
     }
@@ -293,7 +296,7 @@ mod tests {
     fn context_length_errors_have_the_text_that_makes_clients_compact() {
         let message = |message: &str| {
             let failure = UpstreamFailure { message: message.to_owned(), ..failure(Fault::ContextLength) };
-            members(&ProxyError::Upstream(Box::new(failure)), CommandHint::default())
+            error_object(&ProxyError::Upstream(Box::new(failure)), CommandHint::default())
         };
         assert!(message("too much").contains("\"prompt is too long: too much\""));
         assert!(message("prompt is too long: 9 > 8").contains("\"prompt is too long: 9 > 8\""));

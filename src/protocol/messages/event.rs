@@ -1,7 +1,7 @@
-//! The events of a Messages reply, and how they look in a stream.
+//! The events of a Messages reply, and their encoding in a stream.
 //!
-//! Texts are in the escaped form in which the backend sent them. They are copied between constant bytes, so that a delta
-//! costs a few copies and no allocation. There is no `[DONE]`: clients fail on it.
+//! Texts are in the escaped form in which the backend sent them. They are copied between constant bytes, so that a
+//! delta costs a few copies and no allocation. A stream doesn't end with `[DONE]`, as OpenAI's do: clients fail on it.
 
 use std::fmt::Write as _;
 
@@ -21,8 +21,8 @@ pub(super) const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
 
 const GROWS: &str = "writing to a growing buffer can't fail";
 
-/// One event of the client's stream. Texts are escaped, names and ids are not. A number is the position of a block in the
-/// reply.
+/// One event of a Messages reply. Texts are escaped, names and ids are not. "Rendered" means JSON. The numbers are the
+/// positions of content blocks in the reply.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
     /// The message that opens a reply.
@@ -33,24 +33,24 @@ pub enum Event<'e> {
     Delta(usize, Delta<'e>),
     /// A block ends.
     BlockStop(usize),
-    /// Stop reason and usage.
+    /// Stop reason and usage, after the last block.
     End {
         /// The stop reason.
         reason: StopReason,
-        /// The stop sequence that ended the text.
+        /// The stop sequence that ended the text; `None` if none did.
         stop: Option<&'e str>,
-        /// Tokens.
+        /// Token usage.
         usage: Usage,
-        /// Web searches that were shown.
+        /// Number of web searches that were shown.
         searches: u64,
     },
-    /// The end of a complete reply.
+    /// The end of a reply that did not fail.
     Stop,
     /// The end of a reply that failed.
     Failed(&'e ProxyError),
 }
 
-/// The kinds of block.
+/// The start of a content block, by kind.
 #[derive(Clone, Copy, Debug)]
 pub enum Block<'e> {
     /// Visible text.
@@ -78,16 +78,16 @@ pub enum Block<'e> {
     },
 }
 
-/// The kinds of delta.
+/// An addition to a content block, by kind.
 #[derive(Clone, Copy, Debug)]
 pub enum Delta<'e> {
     /// Text.
     Text(&'e str),
     /// Reasoning.
     Thinking(&'e str),
-    /// A signature without the prefix.
+    /// The backend's encrypted reasoning: the signature without its prefix.
     Signature(&'e str),
-    /// Input of a tool: JSON text, escaped.
+    /// The next part of a tool's input: JSON text, escaped.
     Json(&'e str),
     /// A citation, rendered.
     Citation(&'e str),
@@ -123,7 +123,7 @@ impl StopReason {
 }
 
 impl Block<'_> {
-    /// The block without content.
+    /// The JSON of a block that starts; only search results have content already.
     pub(super) fn render(&self) -> String {
         match self {
             Self::Text => r#"{"type":"text","text":""}"#.to_owned(),
@@ -158,7 +158,7 @@ impl<'e> Delta<'e> {
 #[derive(Debug)]
 pub struct EventEncoder {
     id: String,
-    /// The message without content, with an estimate of the prompt's tokens.
+    /// The JSON of the message without content, with an estimate of the prompt's tokens.
     message: String,
     commands: CommandHint,
     draft: DocumentDraft,
@@ -180,7 +180,7 @@ impl EventEncoder {
         Self { id, message, commands: options.commands, draft: DocumentDraft::default() }
     }
 
-    /// The document.
+    /// The document that was folded from the events.
     pub(super) fn document(&self, model: &str) -> Bytes {
         self.draft.render(&self.id, model)
     }
@@ -219,7 +219,7 @@ impl Encoder for EventEncoder {
                 put("message_delta", &[r#","delta":"#, &delta, r#","usage":"#, &usage::json(&usage, searches)], wire);
             }
             Event::Stop => put("message_stop", &[], wire),
-            Event::Failed(error) => put("error", &[r#","error":"#, &error::members(error, self.commands)], wire),
+            Event::Failed(error) => put("error", &[r#","error":"#, &error::error_object(error, self.commands)], wire),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Converts images, documents and search results to the backend's parts.
+//! Converts image, document and search result blocks to the backend's parts.
 //!
 //! The proxy fetches nothing: URLs are forwarded, and a file must be sent with its content, since the backend has no
 //! access to uploaded files.

@@ -20,9 +20,9 @@ pub(super) enum Message<'a> {
     Blocks(Role, Vec<Block<'a>>),
 }
 
-/// Reasoning of an earlier response.
+/// The backend's item for reasoning of an earlier response.
 #[derive(Serialize)]
-struct Reasoning<'a> {
+struct ReasoningItem<'a> {
     r#type: &'static str,
     summary: [&'static str; 0],
     encrypted_content: &'a str,
@@ -42,7 +42,8 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Converts messages. The parts between two calls, outputs or reasoning items become one message.
+/// Converts messages. Within a message, adjacent parts become one message of the backend; calls, outputs and reasoning
+/// become items between them.
 pub(super) fn convert(messages: Vec<Message<'_>>) -> Conversation<'_> {
     let mut conversation = Conversation::new(None);
     for (index, message) in messages.into_iter().enumerate() {
@@ -75,7 +76,7 @@ fn add_blocks<'a>(conversation: &mut Conversation<'a>, index: usize, role: Role,
             }
             Block::Output(id, output) => HistoryEntry::Output(id, output),
             Block::Reasoning(encrypted_content) => {
-                let item = Reasoning { r#type: "reasoning", summary: [], encrypted_content: &encrypted_content };
+                let item = ReasoningItem { r#type: "reasoning", summary: [], encrypted_content: &encrypted_content };
                 HistoryEntry::Raw(Cow::Borrowed("reasoning"), Cow::Owned(to_raw(&item)))
             }
         };

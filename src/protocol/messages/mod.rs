@@ -1,9 +1,9 @@
 //! The Anthropic Messages API.
 //!
-//! [`request`] reads a body and [`translate`] converts it to the backend's request: `message`, `content` and `media` the
-//! conversation, `tools`, `tool_choice`, `thinking` and `cache_key` the rest. [`render`] converts the backend's events to
-//! [`event`]s or a document, and [`error`] failures. The client gets encrypted reasoning as the signature of a thinking
-//! block and sends it back in the next request.
+//! [`request`] reads a body and [`translate`] converts it to the backend's request: `message`, `content` and `media`
+//! the conversation, `tools`, `tool_choice`, `thinking` and `cache_key` the rest. [`render`] converts the pieces of a
+//! reply to [`event`]s, which a stream contains and from which `document` is folded. [`error`] renders errors. The
+//! client receives encrypted reasoning as the signature of a thinking block and sends it back in the next request.
 
 mod cache_key;
 mod content;
@@ -69,8 +69,8 @@ impl Dialect for Messages {
     }
 }
 
-/// Estimates the input tokens of a request. Never fails: clients send incomplete requests too, and a body that can't be
-/// translated is counted as text.
+/// Estimates the input tokens of a request. Never fails: a body that can't be translated, such as that of an incomplete
+/// request, is counted as text.
 #[must_use]
 pub fn count_tokens(body: &[u8], context: &mut Context<'_>, options: &CommonOptions) -> u64 {
     let translated = request::decode_prompt(body).and_then(|request| translate::translate(request, context, options));

@@ -1,7 +1,7 @@
-//! Renders a reply in the Messages API: content blocks, one after the other.
+//! Renders the pieces of a reply as the events of the Messages API: content blocks, one after the other.
 //!
-//! One block is open at a time; a piece that needs another block closes it. Reasoning carries a signature with which the
-//! client sends it back.
+//! One block is open at a time; a piece that belongs to another block closes it. Reasoning has a signature, which
+//! contains its encrypted form, so that the client can send it back.
 
 use std::ops::ControlFlow;
 
@@ -34,7 +34,7 @@ pub struct RenderOptions {
 /// How reasoning is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ThinkingDisplay {
-    /// Not at all: the client did not enable thinking.
+    /// Not shown: the client did not enable thinking.
     #[default]
     Hidden,
     /// As a signature without text.
@@ -46,13 +46,13 @@ pub enum ThinkingDisplay {
 /// How web searches are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SearchDisplay {
-    /// Not at all: the client did not declare the tool.
+    /// Not shown: the client did not declare the tool.
     #[default]
     Hidden,
-    /// Each search when it is complete, with the sources that are known then.
+    /// Each search when it is complete, with the sources that the backend lists.
     Immediate,
-    /// All searches at the end, with every source that the text cites. For clients whose only tool is the search
-    /// (case `06-web-search-request`).
+    /// The first search, and everything after it, at the end of the reply: then the searches have every source that the
+    /// text cites. For requests whose only tool is web search (case `06-web-search-request`).
     Gathered,
 }
 
@@ -61,21 +61,29 @@ pub enum SearchDisplay {
 pub struct MessagesRenderer {
     thinking: ThinkingDisplay,
     search: SearchDisplay,
-    /// Blocks begun.
+    /// Number of blocks begun.
     blocks: usize,
     open: Option<OpenBlock>,
-    /// Searches shown.
+    /// Number of searches shown.
     searches: u64,
     has_calls: bool,
     has_refusal: bool,
 }
 
-/// The block that is open.
+/// The block that is open, by the item (and part) whose content it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OpenBlock {
-    Text { item: usize, part: usize },
-    Refusal { item: usize },
-    Thinking { item: usize },
+    Text {
+        item: usize,
+        part: usize,
+    },
+    Refusal {
+        item: usize,
+    },
+    Thinking {
+        item: usize,
+    },
+    /// A tool call, a web search or its results.
     Call,
 }
 
@@ -180,7 +188,7 @@ impl Renderer for MessagesRenderer {
         }
     }
 
-    /// A citation belongs to the block of its text, which can't be opened again.
+    /// Adds a citation to the block of its text. Drops it if that block is closed: it can't be opened again.
     fn citation(&mut self, item: usize, part: usize, citation: &Citation<'_>, out: &mut impl Emit<EventEncoder>) {
         if self.search != SearchDisplay::Hidden && self.open == Some(OpenBlock::Text { item, part }) {
             let (url, title) = (&citation.url, page_title(&citation.title, &citation.url));
@@ -204,8 +212,8 @@ impl Renderer for MessagesRenderer {
         self.delta(Delta::Thinking(delta.text), out);
     }
 
-    /// Signs reasoning. Reasoning without text is a block too: clients send it back unchanged
-    /// (case `04-parallel-tools-interleaved`).
+    /// Ends a thinking block with its signature. Reasoning without text becomes a block too: clients send it back
+    /// unchanged (case `04-parallel-tools-interleaved`).
     fn reasoning_end(&mut self, item: usize, encrypted: Option<&str>, out: &mut impl Emit<EventEncoder>) {
         if self.thinking == ThinkingDisplay::Hidden {
             return;

@@ -19,8 +19,8 @@ use crate::protocol::models::Effort;
 use crate::protocol::upstream_input::parameters::{self, ResponseFormat};
 use crate::protocol::{Ignored, Mode};
 
-/// The start of Claude Code's first system block. It changes with every conversation, so it would defeat the prompt
-/// cache.
+/// The start of a system block, or of the first line of a system string, that Claude Code adds. It changes with every
+/// conversation, which would defeat the prompt cache, so it is removed.
 const BILLING_HEADER: &str = "x-anthropic-billing-header:";
 
 /// A decoded request, borrowing from the body.
@@ -36,10 +36,13 @@ pub struct MessagesRequest<'a> {
     pub(super) format: Option<ResponseFormat>,
     pub(super) tools: Vec<DeclaredTool<'a>>,
     pub(super) tool_choice: Option<RequestedChoice<'a>>,
+    /// False with `tool_choice.disable_parallel_tool_use`.
     pub(super) is_parallel: bool,
+    /// `metadata.user_id`.
     pub(super) user_id: Option<Cow<'a, str>>,
+    /// `speed` is `fast`.
     pub(super) is_fast: bool,
-    /// `max_tokens`. Not among the ignored members: every request has one.
+    /// Never reported as ignored, because every request has to have one.
     pub(super) max_tokens: Option<f64>,
     pub(super) ignored: Ignored,
 }
@@ -57,7 +60,7 @@ pub fn decode(body: &[u8]) -> Result<MessagesRequest<'_>, ProxyError> {
     Ok(request)
 }
 
-/// Reads the body of a request to count tokens, which needs no members about the reply.
+/// Reads the body of a request to count tokens, which doesn't need `max_tokens`.
 ///
 /// # Errors
 /// As for [`decode`].

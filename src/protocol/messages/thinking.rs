@@ -18,11 +18,13 @@ pub(super) struct Thinking {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum ThinkingKind {
+    /// No `thinking` member, or an unknown type.
     #[default]
     Absent,
     Disabled,
     /// The budget in tokens, if the client sent one.
     Enabled(Option<u64>),
+    /// The model decides how much to think, within the effort.
     Adaptive,
 }
 
@@ -60,8 +62,8 @@ impl Thinking {
     }
 }
 
-/// The effort for the backend; `None` leaves it to the model. A replaced effort is reported only if the client named
-/// it in `output_config`.
+/// The effort for the backend; `None` leaves it to the model. If the model doesn't support the effort, a warning says
+/// so, but only if the client named it in `output_config`.
 pub(super) fn effort(
     request: &MessagesRequest<'_>,
     tools: &ToolSet<'_>,
@@ -69,7 +71,7 @@ pub(super) fn effort(
     traits: RequestTraits,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
-    let requested = requested(request, tools);
+    let requested = requested_effort(request, tools);
     let is_named = request.effort.is_some() && model.effort(requested) == request.effort;
     let warning = if is_named && request.thinking.kind != ThinkingKind::Disabled {
         ClampWarning::Noted
@@ -79,7 +81,7 @@ pub(super) fn effort(
     parameters::effort_for(model, requested, traits, warning, context)
 }
 
-fn requested(request: &MessagesRequest<'_>, tools: &ToolSet<'_>) -> Option<Effort> {
+fn requested_effort(request: &MessagesRequest<'_>, tools: &ToolSet<'_>) -> Option<Effort> {
     match request.thinking.kind {
         // Subagents of Claude Code disable thinking. Without reasoning the model uses tools badly (case `14-subagent`).
         ThinkingKind::Disabled if !tools.upstream.is_empty() => Some(Effort::Low),
@@ -89,7 +91,8 @@ fn requested(request: &MessagesRequest<'_>, tools: &ToolSet<'_>) -> Option<Effor
     }
 }
 
-/// A budget is an upper bound, and clients set it high by default, so it maps to `high` at most.
+/// The effort for a thinking budget: `high` at most, because a budget is an upper bound that clients set high by
+/// default.
 fn effort_for_budget(tokens: u64) -> Effort {
     match tokens {
         ..=2048 => Effort::Low,

@@ -1,4 +1,4 @@
-//! Reads `tool_choice`.
+//! Reads `tool_choice`, and converts it to the backend's form.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,8 @@
 //! Reads the tools of a Messages request and converts them to the backend's form.
 //!
-//! Tools that the client runs become functions, including those whose schema only Anthropic's models know. Of the
-//! server tools, the backend has web search; the others are rejected, since no one would run them.
+//! Tools that the client runs become functions, including those whose schema only Anthropic's models know. Of
+//! Anthropic's server tools, web search and web fetch become the backend's web search, and tool search is left out,
+//! since the model gets all tools at once. The others are rejected: neither the backend nor the proxy can run them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use crate::protocol::upstream_input::parameters::{Strict, function_tool, tool_na
 #[derive(Clone, Debug)]
 pub(super) enum DeclaredTool<'a> {
     Function(Cow<'a, str>, Tool<'a>),
-    /// Web search. The last field names the members that the backend doesn't support.
+    /// Web search. The last field names the members of the declaration that the backend doesn't support.
     WebSearch(Cow<'a, str>, Tool<'a>, Vec<&'static str>),
     /// A tool that has no equivalent and is not needed.
     LeftOut(Cow<'a, str>),
@@ -42,7 +43,7 @@ struct Filters<'a> {
     allowed_domains: &'a RawValue,
 }
 
-/// Client tools that are declared without a schema: the prefix of their type, a description, and the schema.
+/// Client tools that are declared without a schema: the prefix of their type, the description and the schema to send.
 const ANTHROPIC_TOOLS: [(&str, &str, &str); 3] = [
     (
         "bash_",
@@ -112,13 +113,14 @@ pub(super) struct ToolSet<'a> {
     pub(super) upstream: Vec<Tool<'a>>,
     /// The client's names by the backend's, where they differ.
     pub(super) renamed: BTreeMap<String, String>,
+    /// The client's names of the tools, by kind.
     functions: BTreeSet<Cow<'a, str>>,
     searches: BTreeSet<Cow<'a, str>>,
     left_out: BTreeSet<Cow<'a, str>>,
 }
 
 impl<'a> ToolSet<'a> {
-    /// Collects the declared tools. The backend has one web search, whatever the client calls it.
+    /// Collects the declared tools. Several web searches become one: the first declaration counts.
     pub(super) fn new(declared: Vec<DeclaredTool<'a>>, warnings: &mut Warnings) -> Self {
         let mut tools = Self::default();
         for tool in declared {

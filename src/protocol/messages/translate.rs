@@ -1,6 +1,7 @@
 //! Translates a Messages request to the backend's request.
 //!
-//! A pure function: any other input would change the prompt and miss the prompt cache.
+//! A pure function of its arguments: the same conversation must produce the same bytes in every turn, or the backend's
+//! prompt cache is missed.
 
 use std::borrow::Cow;
 
@@ -44,7 +45,7 @@ pub fn translate<'a>(
     let mut conversation = message::convert(std::mem::take(&mut request.messages));
     let mut input = items(std::mem::take(&mut conversation.entries), OutputScope::Conversation, &mut context.warnings);
     let system = instructions::join(std::mem::take(&mut request.system));
-    let instructions = instructions::open(system, &mut input, "messages", &options.default_instructions)?;
+    let instructions = instructions::choose(system, &mut input, "messages", &options.default_instructions)?;
     let text = ResponseFormat::into_text(request.format, None, &mut input);
     let mut upstream = codex::Request {
         format: codex::WireFormat::Classic,
@@ -75,7 +76,7 @@ pub fn translate<'a>(
     Ok(Plan { upstream, mode: request.mode, reply: MessagesReply::new(options) })
 }
 
-/// Removes the suffix with which Claude Code requests a larger context window.
+/// Removes from a model name the suffix with which Claude Code requests a larger context window.
 fn without_window(name: &str) -> &str {
     let name = name.trim();
     name.strip_suffix("[1m]").unwrap_or(name)

@@ -1,4 +1,5 @@
-//! Token counts in Anthropic's format: input tokens exclude those read from or written to the cache.
+//! Token usage in Anthropic's format: unlike the backend's, its input tokens exclude those read from or written to the
+//! cache.
 
 use crate::protocol::codex::Usage;
 
@@ -20,7 +21,7 @@ pub(super) fn json(usage: &Usage, searches: u64) -> String {
     )
 }
 
-/// The object `usage` at the beginning, with an estimate of the prompt. Clients read both counts.
+/// The object `usage` of `message_start`: the estimated tokens of the prompt, and no output yet.
 pub(super) fn opening(input_tokens: u64) -> String {
     format!(
         concat!(

@@ -1,10 +1,10 @@
-//! Web searches, shown as a tool that the server ran: the query, and the results.
+//! Renders web searches as a tool that the server ran: the query, and the results.
 
 use crate::protocol::json::quoted;
 use crate::protocol::reply::{Citation, ReplyItem, Search, Source};
 
-/// Adds to each search the titles that the citations give its sources, and to the last search the cited pages that no
-/// search lists.
+/// Completes the sources of searches from the citations of the text: adds the titles of cited sources, and to the last
+/// search the cited pages that no search lists.
 pub(super) fn add_citations(pieces: &mut [(usize, ReplyItem<'static>)]) {
     let citations: Vec<Citation<'static>> = pieces.iter().filter_map(|(_, piece)| citation(piece)).cloned().collect();
     let mut searches: Vec<&mut Search<'static>> = pieces.iter_mut().filter_map(|(_, piece)| search(piece)).collect();
@@ -29,13 +29,13 @@ fn search<'p>(piece: &'p mut ReplyItem<'static>) -> Option<&'p mut Search<'stati
     if let ReplyItem::Search(search) = piece { Some(search) } else { None }
 }
 
-/// The input of the search tool, escaped.
+/// The input of the search tool: JSON text, escaped.
 pub(super) fn input(search: &Search<'_>) -> String {
     let literal = quoted(&format!(r#"{{"query":"{}"}}"#, search.query));
     literal.get(1..literal.len() - 1).unwrap_or_default().to_owned()
 }
 
-/// The list of results, each page once.
+/// The content of the search result block as JSON, with each page once.
 pub(super) fn results(search: &Search<'_>) -> String {
     let mut seen: Vec<&str> = Vec::new();
     let mut results: Vec<String> = Vec::new();
@@ -56,7 +56,8 @@ pub(super) fn page_title<'t>(title: &'t str, url: &'t str) -> &'t str {
     if title.is_empty() { url } else { title }
 }
 
-/// An id in the format of server tools.
+/// The id of a search in the format of server tools, from the backend's id or, if that is empty, from the position of
+/// the item.
 pub(super) fn use_id(id: &str, item: usize) -> String {
     let plain = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
     let mut use_id = String::from("srvtoolu_");

@@ -1,4 +1,5 @@
-//! The backend's model catalogue. It is read leniently: an unreadable member counts as absent.
+//! The backend's model catalogue: the response to `GET /models`. It is read leniently: an unreadable member counts as
+//! absent, and an entry without a name is left out.
 
 use serde_json::Value;
 
@@ -11,27 +12,27 @@ pub struct Model {
     pub slug: String,
     /// The name for display.
     pub display_name: String,
-    /// Whether the model appears in lists.
+    /// Whether clients see the model in model lists.
     pub is_listed: bool,
-    /// The position in lists, lowest first.
+    /// The rank in model lists: the lowest is first. The maximum if the catalogue doesn't say.
     pub priority: i64,
-    /// The supported efforts, lowest first; empty if unknown.
+    /// The supported reasoning efforts, lowest first; empty if unknown.
     pub efforts: Vec<Effort>,
-    /// The effort of requests without one.
+    /// The reasoning effort of requests without one.
     pub default_effort: Option<Effort>,
     /// The context window in tokens.
     pub context_window: Option<u64>,
     /// Whether the model has the fast service tier.
     pub has_fast_tier: bool,
-    /// Whether the model supports a verbosity; true if the catalogue doesn't say.
+    /// Whether the model accepts `text.verbosity`; true if the catalogue doesn't say.
     pub supports_verbosity: bool,
     /// The supported inputs, such as `text` and `image`.
     pub input_modalities: Vec<String>,
-    /// Whether the official client sends the model requests in the lite form; `None` if the catalogue doesn't say.
+    /// Whether the official client uses the lite body format for this model; `None` if the catalogue doesn't say.
     pub is_lite: Option<bool>,
 }
 
-/// The models of an account, in the order of lists.
+/// The models of an account, by priority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalogue {
     models: Vec<Model>,
@@ -57,19 +58,19 @@ impl Catalogue {
         Ok(Self { models })
     }
 
-    /// All models in the order of lists, including hidden ones.
+    /// All models by priority, including those that are not listed.
     #[must_use]
     pub fn models(&self) -> &[Model] {
         &self.models
     }
 
-    /// The model with this name.
+    /// The model with exactly this name.
     #[must_use]
     pub fn find(&self, slug: &str) -> Option<&Model> {
         self.models.iter().find(|model| model.slug == slug)
     }
 
-    /// The first listed small model.
+    /// The first listed model with `mini` in its name.
     #[must_use]
     pub fn first_small(&self) -> Option<&Model> {
         self.models.iter().find(|model| model.is_listed && model.slug.contains("mini"))

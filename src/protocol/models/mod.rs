@@ -1,7 +1,8 @@
-//! Resolves model names: aliases, routes, prefixes and suffixes.
+//! Resolves a client's model name to the backend's name of a model: aliases, routes, prefixes and suffixes.
 //!
-//! Unknown names are sent to the backend unchanged, so that a new model works without a release of this proxy. The
-//! catalogue only adds what is known about a model, such as its efforts.
+//! Unknown names are sent to the backend unchanged, so that a new model works without a release of this proxy;
+//! `default` and `claude-*` become a model of the catalogue. Otherwise the catalogue only adds what is known about a
+//! model, such as its reasoning efforts.
 
 mod catalogue;
 mod route;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use catalogue::{Catalogue, CatalogueError, Model};
 pub use route::{RequestTraits, Route, RouteCondition};
 
-/// Reasoning effort, lowest first.
+/// Reasoning effort. The order is from the lowest to the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Effort {
@@ -38,12 +39,12 @@ pub enum Effort {
 /// The naming rules in the settings (`model_aliases`, `routes`, `default_model`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// A client's model name, and the model, alias or name with suffixes that replaces it.
+    /// By the client's model name: the model, alias or name with suffixes that replaces it.
     pub aliases: BTreeMap<String, String>,
     /// Routes in order; the first match counts. Aliases are not matched.
     pub routes: Vec<Route>,
-    /// The model for `default` and for `claude-*` names without a route. `None` means the first model of the catalogue, or
-    /// its first small model for small Claude models.
+    /// The model for `default` and for `claude-*` names without a route. `None` means the first model of the catalogue,
+    /// or its first small model for small Claude models.
     pub default_model: Option<String>,
 }
 
@@ -63,14 +64,14 @@ pub struct ResolvedModel {
     pub slug: String,
     /// The effort of the route, else of the name.
     pub effort: Option<Effort>,
-    /// Whether the effort is that of a route, which wins over the client's.
+    /// Whether `effort` is that of a route, which takes precedence over the client's.
     pub is_effort_routed: bool,
-    /// Whether the name requests the fast service tier.
+    /// Whether the name requests the fast service tier, with the suffix `-fast`.
     pub is_fast: bool,
 }
 
 impl ResolvedModel {
-    /// The effort of the route, else the client's, else that of the name.
+    /// The effort of the route, else the one that the client requested, else that of the name.
     #[must_use]
     pub fn effort(&self, requested: Option<Effort>) -> Option<Effort> {
         if self.is_effort_routed { self.effort } else { requested.or(self.effort) }
@@ -122,11 +123,11 @@ impl Models {
         self.resolve_for(name, RequestTraits::default())
     }
 
-    /// Resolves a name: aliases and routes, the prefixes `openai/` and `codex/`, and the suffixes `-fast`, `-<effort>` and
-    /// `(<effort>)`.
+    /// Resolves a name: aliases and routes, the prefixes `openai/` and `codex/`, and the suffixes `-fast`, `-<effort>`
+    /// and `(<effort>)`.
     ///
-    /// A suffix of the client wins over that of an alias. Each alias is followed once, and only the first name is
-    /// routed, so that circular rules terminate.
+    /// A suffix in the client's name takes precedence over one in the target of an alias. Each alias is followed once,
+    /// and only the client's name is routed, so that circular rules terminate.
     #[must_use]
     pub fn resolve_for(&self, name: &str, traits: RequestTraits) -> ResolvedModel {
         let slug = name.trim().to_owned();
@@ -153,8 +154,8 @@ impl Models {
         }
     }
 
-    /// The nearest effort that the model supports, the lower one if two are equally near. Unchanged if the model's efforts
-    /// are unknown.
+    /// The nearest effort that the model supports, the lower one if two are equally near. Unchanged if the model's
+    /// efforts are unknown.
     #[must_use]
     pub fn clamp(&self, slug: &str, effort: Effort) -> Effort {
         let known = self.catalogue.find(slug).map_or(&[][..], |model| &model.efforts);
@@ -162,14 +163,15 @@ impl Models {
         known.iter().copied().min_by_key(|&candidate| (distance(candidate), candidate)).unwrap_or(effort)
     }
 
-    /// Whether a model supports a verbosity; true for an unknown model. The backend rejects a verbosity for a model
-    /// that doesn't support it.
+    /// Whether a model accepts `text.verbosity`; true for an unknown model. The backend rejects the member for other
+    /// models.
     #[must_use]
     pub fn supports_verbosity(&self, slug: &str) -> bool {
         self.catalogue.find(slug).is_none_or(|model| model.supports_verbosity)
     }
 
-    /// The effort that a request gets instead of the wanted one.
+    /// The effort to send for the wanted one: the nearest that the model supports, and `low` in place of `minimal` if
+    /// the request has web search.
     #[must_use]
     pub fn fit(&self, slug: &str, wanted: Effort, traits: RequestTraits) -> Effort {
         // The backend rejects minimal effort together with web search.
@@ -177,8 +179,8 @@ impl Models {
         self.clamp(slug, if is_too_little { Effort::Low } else { wanted })
     }
 
-    /// The most similar model of the catalogue, for the error about an unknown model. `None` if the catalogue has the
-    /// model, or no similar one.
+    /// The listed model with the most similar name, for the error about an unknown model. `None` if the catalogue has
+    /// the model, or no similar one.
     #[must_use]
     pub fn suggest(&self, slug: &str) -> Option<String> {
         const MIN_SIMILARITY: f64 = 0.8;
@@ -196,8 +198,9 @@ impl Models {
         (similarity >= MIN_SIMILARITY).then(|| best.slug.clone())
     }
 
-    /// Removes prefixes and suffixes until the name is an alias or in the catalogue. A suffix doesn't overwrite an earlier
-    /// one, and is removed once per name.
+    /// Returns `choice.slug` without prefixes and suffixes, which are removed until the rest is an alias that was not
+    /// followed, or in the catalogue. Adds to `choice` what the suffixes request, unless an earlier name did; of each
+    /// kind, one suffix per name is removed.
     fn strip(&self, choice: &mut ResolvedModel, followed: &BTreeSet<String>) -> String {
         let mut rest = choice.slug.as_str();
         let (mut effort, mut fast) = (None, None);
@@ -223,12 +226,13 @@ impl Models {
         is_alias || self.catalogue.find(name).is_some()
     }
 
+    /// The name that replaces `name`: the target of an alias, or the model for `default` and `claude-*`.
     fn target(&self, name: &str) -> Option<&str> {
         if let Some(target) = self.rules.aliases.get(name) {
             return Some(target);
         }
-        let is_open = name == "default" || name.starts_with("claude-");
-        if !is_open || self.catalogue.find(name).is_some() {
+        let has_default = name == "default" || name.starts_with("claude-");
+        if !has_default || self.catalogue.find(name).is_some() {
             return None;
         }
         let small = self.catalogue.first_small().filter(|_| name.contains("haiku"));

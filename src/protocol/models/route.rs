@@ -9,7 +9,7 @@ pub struct Route {
     pub pattern: String,
     /// The model, alias or name with suffixes that replaces the name.
     pub model: String,
-    /// The effort; wins over the client's.
+    /// The reasoning effort, which takes precedence over the client's; `None` leaves that as it is.
     pub effort: Option<Effort>,
     /// The requests that the route applies to.
     pub when: RouteCondition,
@@ -22,9 +22,9 @@ pub enum RouteCondition {
     /// All requests.
     #[default]
     Always,
-    /// Requests for thinking.
+    /// Requests that ask for thinking ([`RequestTraits::thinks`]).
     Think,
-    /// Requests with web search.
+    /// Requests with the web search tool.
     WebSearch,
 }
 
@@ -38,7 +38,7 @@ pub struct RequestTraits {
 }
 
 impl RequestTraits {
-    /// The properties of a request in an API that requests thinking with an effort.
+    /// The properties of a request in an API where an effort other than `none` requests thinking.
     #[must_use]
     pub fn with_effort(effort: Option<Effort>, searches: bool) -> Self {
         Self { thinks: effort.is_some_and(|effort| effort != Effort::None), searches }

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::json::quoted;
-use crate::protocol::{error_response as faces, openai};
+use crate::protocol::{error_response, openai};
 
 /// Status, headers and body of an error.
 #[must_use]
@@ -25,7 +25,7 @@ pub(super) fn line(error: &ProxyError, commands: CommandHint) -> Vec<u8> {
 }
 
 fn body(error: &ProxyError, commands: CommandHint) -> String {
-    let message = faces::message(error, commands);
+    let message = error_response::message(error, commands);
     let param = match error {
         ProxyError::Refused(refusal) => refusal.param.as_deref(),
         ProxyError::Upstream(failure) => failure.param.as_deref(),

@@ -1,6 +1,7 @@
-//! The events of a reply in Ollama's API: as lines of a stream, and folded into a document.
+//! The events of a reply in Ollama's API, encoded as lines of a stream or folded into a document.
 //!
-//! Texts are in the escaped form in which the backend sent them. Every line is a JSON object; there is no other framing.
+//! Texts are in the escaped form in which the backend sent them. Every line is a JSON object; there is no other
+//! framing.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,12 +15,12 @@ use crate::protocol::codex::Usage;
 use crate::protocol::json::quoted;
 use crate::protocol::reply::{Encoder, ResponseMeta};
 
-/// The last second that can be written as an RFC 3339 time.
+/// The last Unix second that can be written as an RFC 3339 time.
 const LAST_SECOND: u64 = 253_402_300_799;
-/// Durations are in nanoseconds.
+/// Ollama's API has durations in nanoseconds.
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
-/// One line of the client's stream. Texts are escaped, names and ids are not.
+/// One event of a reply. Texts are escaped, names and ids are not.
 #[derive(Clone, Copy, Debug)]
 pub enum Line<'e> {
     /// Visible text.
@@ -52,16 +53,16 @@ pub struct Call<'e> {
 pub struct LineEnd {
     /// Why the reply ended.
     pub reason: DoneReason,
-    /// `None` for a reply that did not come from the backend.
+    /// `None` for a reply that did not come from the backend: the model was loaded or unloaded.
     pub cost: Option<Cost>,
 }
 
 /// Tokens and time of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
-    /// Tokens.
+    /// Token usage.
     pub usage: Usage,
-    /// Time. The backend reports whole seconds. Never 0, since clients divide by it.
+    /// How long the backend took, which it reports in whole seconds. Never 0, since clients divide by it.
     pub seconds: u64,
 }
 
@@ -74,9 +75,9 @@ pub enum DoneReason {
     Length,
     /// The output was filtered.
     ContentFilter,
-    /// The request had no prompt: it loads the model.
+    /// The request had no prompt: it was to load the model.
     Load,
-    /// The request had no prompt: it unloads the model.
+    /// The request had no prompt: it was to unload the model.
     Unload,
 }
 
@@ -119,13 +120,14 @@ impl LineEnd {
     }
 }
 
-/// Encodes lines around the bytes that all lines of a reply have in common.
+/// Encodes lines around the bytes that all lines of a reply have in common, and folds them into a document.
 #[derive(Debug)]
 pub struct LineEncoder {
     form: Form,
     commands: CommandHint,
-    /// The members before the text.
+    /// The start of a line: its members before `message` or `response`.
     head: String,
+    /// The texts (escaped), calls (rendered) and end of the document so far.
     text: String,
     thinking: String,
     calls: Vec<String>,
@@ -146,7 +148,7 @@ impl LineEncoder {
         }
     }
 
-    /// The document.
+    /// The document that was folded from the lines.
     pub(super) fn document(&self) -> Bytes {
         let Self { head, text, .. } = self;
         let thinking = match self.thinking.as_str() {

@@ -1,7 +1,7 @@
 //! Reads the messages of a request and converts them to a conversation.
 //!
-//! Calls have no ids, or clients drop them. A tool output refers to its call by id, by tool name, or only by its
-//! position.
+//! Many clients send calls and outputs without ids. A tool output refers to its call by id, by tool name, or only by
+//! its position.
 
 use std::borrow::Cow;
 

@@ -1,9 +1,10 @@
 //! The Ollama API: `/api/chat` and `/api/generate`.
 //!
 //! [`request`] reads a body and [`translate`] converts it to the backend's request: `message` and `media` the
-//! conversation, `options`, `think` and `tools` the rest. [`render`] converts the backend's events to [`event`]s or a
-//! document, and [`error`] failures. A request without a prompt
-//! loads or unloads the model. It gets a reply without a backend call, since the backend's models are always loaded.
+//! conversation, `options`, `think` and `tools` the rest. [`render`] converts the pieces of a reply to [`event`]s,
+//! which a stream contains and from which a document is folded. [`error`] renders errors. In Ollama, a request without
+//! a prompt loads or unloads the model. Here it gets a reply without a backend call, since the backend's models are
+//! always loaded.
 
 pub mod error;
 pub mod event;

@@ -1,7 +1,8 @@
 //! Reads `options`, the model parameters of an Ollama request.
 //!
-//! The proxy enforces stop sequences and the token limit. Options about the machine that runs the model have no
-//! meaning for the backend and are dropped without a warning. All others are reported as ignored.
+//! The proxy enforces stop sequences, and the token limit if the settings say so. Options about the machine that runs
+//! the model have no meaning for the backend and are dropped without a warning. Others are reported as ignored, unless
+//! they have the backend's default value.
 
 use crate::error::ProxyError;
 use crate::protocol::Ignored;
@@ -9,8 +10,8 @@ use crate::protocol::json::path::Field;
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::upstream_input::parameters;
 
-/// The limit on output tokens.
-const LIMIT: &str = "num_predict";
+/// The name of the limit on output tokens.
+const TOKEN_LIMIT: &str = "num_predict";
 
 /// Options about the machine that runs the model.
 const MACHINE_OPTIONS: [&str; 13] = [
@@ -33,7 +34,8 @@ const MACHINE_OPTIONS: [&str; 13] = [
 #[derive(Clone, Debug, Default)]
 pub(super) struct ModelOptions {
     pub(super) stop: Vec<String>,
-    limit: Option<f64>,
+    /// Never negative.
+    token_limit: Option<f64>,
 }
 
 impl ModelOptions {
@@ -45,10 +47,10 @@ impl ModelOptions {
             let Some(field) = options.member(&members, name) else { continue };
             match &**name {
                 "stop" => read.stop = parameters::stop(&field)?,
-                LIMIT => {
+                TOKEN_LIMIT => {
                     // Negative numbers mean no limit, or only that of the context window.
-                    read.limit = Some(field.number()?).filter(|limit| *limit >= 0.0);
-                    if read.limit.is_some() {
+                    read.token_limit = Some(field.number()?).filter(|limit| *limit >= 0.0);
+                    if read.token_limit.is_some() {
                         ignored.note(name);
                     }
                 }
@@ -61,11 +63,11 @@ impl ModelOptions {
         Ok(read)
     }
 
-    /// Returns the limit to enforce, and removes an enforced limit from `ignored`.
+    /// Returns the limit to enforce, in tokens, and removes an enforced limit from `ignored`.
     pub(super) fn token_limit(&self, policy: TokenLimit, ignored: &mut Ignored) -> Result<Option<u64>, ProxyError> {
-        let limit = parameters::enforced_limit(&format!("options.{LIMIT}"), self.limit, policy)?;
+        let limit = parameters::enforced_limit(&format!("options.{TOKEN_LIMIT}"), self.token_limit, policy)?;
         if policy == TokenLimit::Enforce {
-            ignored.retain(|member| member != LIMIT);
+            ignored.retain(|member| member != TOKEN_LIMIT);
         }
         Ok(limit)
     }

@@ -1,6 +1,7 @@
-//! Renders a reply in Ollama's API.
+//! Renders the pieces of a reply as the lines of Ollama's API.
 //!
-//! A call is sent when it is complete, since its arguments are an object here. A refusal is sent as text.
+//! A call is sent when it is complete, since its arguments are a JSON object and not a string. A refusal is sent as
+//! text.
 
 use std::ops::ControlFlow;
 
@@ -31,7 +32,7 @@ pub struct RenderOptions {
     pub form: Form,
     /// Whether reasoning is shown.
     pub shows_thinking: bool,
-    /// The reply if the request does not need the backend.
+    /// The done reason of the reply to a request without a prompt, which needs no backend call.
     pub without_backend: Option<DoneReason>,
 }
 
@@ -40,8 +41,9 @@ pub struct RenderOptions {
 pub struct OllamaRenderer {
     shows_thinking: bool,
     without_backend: Option<DoneReason>,
-    /// Calls that were sent.
+    /// Number of calls that were sent.
     calls: usize,
+    /// The call that began last.
     call: PendingCall,
 }
 

@@ -1,8 +1,8 @@
 //! Reads a request of either Ollama endpoint.
 //!
 //! A member that would change the meaning of the response and that the backend doesn't support is rejected. Members
-//! about running a model locally are dropped without a warning. A null member and an empty string count as absent:
-//! clients in Go send every member they know.
+//! about running a model locally are dropped without a warning, and unknown ones with a warning. A null member and an
+//! empty string count as absent: clients in Go send every member they know.
 
 use std::borrow::Cow;
 
@@ -31,7 +31,7 @@ pub struct OllamaRequest<'a> {
     pub(super) format: Option<ResponseFormat>,
     pub(super) tools: Vec<DeclaredTool<'a>>,
     pub(super) model_options: ModelOptions,
-    /// `keep_alive: 0`: without a prompt, a request to unload the model.
+    /// `keep_alive` is 0: if there is no prompt, the request is to unload the model.
     unloads: bool,
     prompt: Cow<'a, str>,
     system: Cow<'a, str>,
@@ -69,8 +69,8 @@ pub fn decode(body: &[u8], form: Form) -> Result<OllamaRequest<'_>, ProxyError> 
 }
 
 impl<'a> OllamaRequest<'a> {
-    /// The reply to a request without a prompt, which only loads or unloads the model.
-    pub(super) fn without_prompt(&self) -> Option<DoneReason> {
+    /// The done reason of the reply to a request without a prompt; `None` if the request has one.
+    pub(super) fn reason_without_prompt(&self) -> Option<DoneReason> {
         let reason = if self.unloads { DoneReason::Unload } else { DoneReason::Load };
         self.messages.is_empty().then_some(reason)
     }
@@ -159,7 +159,7 @@ fn no_log_probabilities(name: &str) -> ProxyError {
     Refusal::unsupported_parameter(name, format!("{name}: log probabilities are not available on this backend"))
 }
 
-/// Whether a duration is zero. It is a number of seconds, or a string of a number and a unit.
+/// Whether the JSON of a duration means zero. It is a number of seconds, or a string of a number and a unit.
 fn is_zero(duration: &str) -> bool {
     let digits = duration.trim_matches('"').trim_end_matches(|c: char| c.is_ascii_alphabetic());
     !digits.is_empty() && digits.chars().all(|c| matches!(c, '0' | '.'))

@@ -8,12 +8,12 @@ use crate::protocol::upstream_input::parameters::{self, ClampWarning};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Think {
-    /// The model's default effort; visible, as in Ollama.
+    /// The model's default effort. Reasoning is visible, as in Ollama.
     #[default]
     Unset,
-    /// The model's default effort.
+    /// The same, and the request counts as one for thinking.
     On,
-    /// As little as the model supports, and not visible.
+    /// As little reasoning as the model supports, and not visible.
     Off,
     Level(Effort),
 }
@@ -41,8 +41,8 @@ impl Think {
         RequestTraits { thinks: matches!(self, Self::On | Self::Level(_)), searches: false }
     }
 
-    /// The effort for the backend; `None` leaves it to the model. Clients switch thinking off by default, so a model
-    /// that can't do that causes no warning.
+    /// The effort for the backend; `None` leaves it to the model. There is no warning if the model can't turn reasoning
+    /// off, because clients request that by default.
     pub(super) fn effort(self, model: &ResolvedModel, context: &mut Context<'_>) -> Option<Effort> {
         let (requested, warning) = match self {
             Self::Unset | Self::On => (None, ClampWarning::Noted),

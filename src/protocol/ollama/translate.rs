@@ -1,6 +1,7 @@
 //! Translates an Ollama request to the backend's request.
 //!
-//! A pure function: any other input would change the prompt and miss the prompt cache.
+//! A pure function of its arguments: the same conversation must produce the same bytes in every turn, or the backend's
+//! prompt cache is missed.
 
 use std::borrow::Cow;
 
@@ -27,7 +28,7 @@ pub fn translate<'a>(
     options: &CommonOptions,
 ) -> Result<Plan<'a, OllamaReply>, ProxyError> {
     let name = context.model_name(request.model.as_deref())?;
-    let unasked = request.without_prompt();
+    let without_backend = request.reason_without_prompt();
     let token_limit = request.model_options.token_limit(options.token_limit, &mut request.ignored)?;
     context.warnings.ignored_members(&request.ignored);
     let model = context.models.resolve_for(untagged(&name, context.models), request.think.traits());
@@ -35,9 +36,9 @@ pub fn translate<'a>(
     let (tools, names) = tools::collect(std::mem::take(&mut request.tools));
     let mut conversation = message::convert(std::mem::take(&mut request.messages));
     let mut input = items(std::mem::take(&mut conversation.entries), OutputScope::Turn, &mut context.warnings);
-    let instructions = match unasked {
+    let instructions = match without_backend {
         Some(_) => Cow::Borrowed(""),
-        None => instructions::open(
+        None => instructions::choose(
             conversation.instructions.take(),
             &mut input,
             request.prompt_name(),
@@ -69,7 +70,7 @@ pub fn translate<'a>(
         prompt_characters: if may_be_cut { upstream.characters() } else { 0 },
         stop: request.model_options.stop,
         token_limit,
-        api: RenderOptions { form: request.form, shows_thinking: request.think.is_shown(), without_backend: unasked },
+        api: RenderOptions { form: request.form, shows_thinking: request.think.is_shown(), without_backend },
     };
     Ok(Plan { upstream, mode: request.mode, reply: OllamaReply::new(options) })
 }

@@ -1,8 +1,8 @@
 //! Error responses in OpenAI's format: status, headers, and a body with message, type, code and parameter.
 //!
-//! Used by OpenAI's APIs and for paths that belong to no API. The body always has all four members. The matches are
-//! exhaustive, so a new error doesn't compile until it has a status, a type and a code. The server adds the request id
-//! and the quota headers.
+//! Used by OpenAI's APIs and for paths that belong to no API; Ollama's API uses the same status and headers. The body
+//! always has all four members, null if unknown. The matches are exhaustive, so a new error doesn't compile until it
+//! has a status, a type and a code. The server adds the request id and the quota headers.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -13,8 +13,8 @@ use crate::error::{Fault, ProxyError, Reason, UpstreamFailure};
 use crate::protocol::error_response::{self, Retry};
 use crate::token_source::AuthError;
 
-/// Converts an error to status, headers and body. `prompt` is the API's member for the conversation, such as `messages`;
-/// it is the parameter of the error if the conversation is too long.
+/// Converts an error to status, headers and body. `prompt` is the API's member for the conversation, such as
+/// `messages`; it is the parameter of the error if the conversation is too long.
 #[must_use]
 pub fn to_error_response(
     error: &ProxyError,
@@ -52,7 +52,7 @@ struct ErrorMembers<'e> {
     kind: &'static str,
     code: Option<&'e str>,
     param: Option<&'e str>,
-    /// Whether the parameter is the whole prompt.
+    /// The error is about the whole conversation: `param` is replaced by the API's member for it.
     is_prompt: bool,
     retry: Retry,
 }
@@ -76,7 +76,7 @@ const AUTHENTICATION: &str = "authentication_error";
 const PERMISSION: &str = "permission_error";
 const UPSTREAM: &str = "upstream_error";
 const SERVER: &str = "server_error";
-const RATE: &str = "rate_limit_error";
+const RATE_LIMIT: &str = "rate_limit_error";
 
 impl<'e> ErrorMembers<'e> {
     fn new(status: StatusCode, kind: &'static str, code: impl Into<Option<&'e str>>) -> Self {
@@ -121,8 +121,8 @@ impl<'e> ErrorMembers<'e> {
             ProxyError::ForeignOrigin { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_origin"),
             ProxyError::CrossSite => Self::new(S::FORBIDDEN, PERMISSION, "cross_site"),
             ProxyError::ForeignUser { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_user"),
-            ProxyError::Busy { .. } => Self::new(S::TOO_MANY_REQUESTS, RATE, "too_many_requests"),
-            ProxyError::Reserved(_) => Self::new(S::TOO_MANY_REQUESTS, RATE, "window_reserved").spent(),
+            ProxyError::Busy { .. } => Self::new(S::TOO_MANY_REQUESTS, RATE_LIMIT, "too_many_requests"),
+            ProxyError::Reserved(_) => Self::new(S::TOO_MANY_REQUESTS, RATE_LIMIT, "window_reserved").spent(),
             ProxyError::Auth(error) => Self::of_auth(error),
             ProxyError::Upstream(failure) => Self::of_failure(failure),
             ProxyError::Unreachable { .. } => Self::new(S::BAD_GATEWAY, UPSTREAM, "upstream_unreachable").spent(),
@@ -175,8 +175,8 @@ impl<'e> ErrorMembers<'e> {
             Fault::InsufficientQuota => {
                 Self::new(S::TOO_MANY_REQUESTS, "insufficient_quota", code.or(Some("insufficient_quota")))
             }
-            Fault::RateLimited => Self::new(S::TOO_MANY_REQUESTS, RATE, code.or(Some("rate_limit_exceeded"))),
-            Fault::FlexUnavailable => Self::new(S::TOO_MANY_REQUESTS, RATE, code.or(Some("flex_unavailable"))),
+            Fault::RateLimited => Self::new(S::TOO_MANY_REQUESTS, RATE_LIMIT, code.or(Some("rate_limit_exceeded"))),
+            Fault::FlexUnavailable => Self::new(S::TOO_MANY_REQUESTS, RATE_LIMIT, code.or(Some("flex_unavailable"))),
             Fault::Overloaded => Self::new(S::SERVICE_UNAVAILABLE, SERVER, code.or(Some("server_is_overloaded"))),
             Fault::PolicyCapacity => {
                 Self::new(S::SERVICE_UNAVAILABLE, SERVER, code.or(Some("policy_capacity_unavailable")))
@@ -203,7 +203,7 @@ impl<'e> ErrorMembers<'e> {
     }
 }
 
-/// The code for an invalid image. The backend's `invalid_value` is replaced, its more specific codes are not.
+/// The code for an invalid image or audio: the backend's if it is specific, which `invalid_value` isn't.
 fn media_code(code: Option<&str>) -> &str {
     code.filter(|code| code.starts_with("invalid_image") || code.starts_with("invalid_audio"))
         .unwrap_or("invalid_image")

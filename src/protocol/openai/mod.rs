@@ -1,3 +1,3 @@
-//! What OpenAI's APIs have in common.
+//! Error responses in OpenAI's format, which Chat Completions, text completions and Responses share.
 
 pub mod error;

@@ -1,8 +1,9 @@
-//! Assembles output items from upstream events, and returns them piece by piece.
+//! Assembles output items from upstream events, and puts them into an [`ItemSink`] piece by piece.
 //!
-//! Finds the item of an event, and what the event adds to it. A delta is a piece as it is. An event with a whole text or
-//! item adds only what is missing (case `20-arguments-only-in-done`). Text is never returned twice, nor before the text
-//! that precedes it.
+//! Finds the item of an event, and what the event adds to it. A delta is a piece as it is. An event with a whole text
+//! or item adds only what is missing (case `20-arguments-only-in-done`). A piece is never sent twice, and text never
+//! before the text that precedes it in its item. Items may be interleaved: the presenter puts them in order. Events
+//! identify an item by an [`ItemPosition`]; here, `item` or `position` is its position in the [`ItemTable`].
 
 mod whole_item;
 
@@ -26,9 +27,9 @@ pub(in crate::protocol) struct Assembler {
     pub(in crate::protocol) items: ItemTable,
 }
 
-/// Receives the pieces of items.
+/// Receives the pieces of items: "sent" means put into this sink.
 pub(in crate::protocol) trait ItemSink {
-    /// Accepts the next piece of an item. `items` are the items so far, `item` is a position among them.
+    /// Accepts the next piece of the item at position `item` of `items`.
     fn put(&mut self, items: &ItemTable, item: usize, piece: ReplyItem<'_>);
 }
 
@@ -41,7 +42,7 @@ impl ItemSink for Discard {
 }
 
 impl Assembler {
-    /// An assembler that keeps all texts and returns none, for an API that passes events on.
+    /// An assembler that keeps all texts and sends none, for an API that passes events on.
     pub(in crate::protocol) fn keeping_texts() -> Self {
         Self { items: ItemTable::keeping_texts() }
     }
@@ -75,7 +76,8 @@ impl Assembler {
         }
     }
 
-    /// The item of an event. An event that may belong to several items can't be used, and leaves a gap.
+    /// Finds or adds the item of an event. Notes a gap if the event may belong to several items, so that it can't be
+    /// used.
     fn locate(&mut self, place: &ItemPosition<'_>, kind: ItemKind, out: &mut impl ItemSink) -> Option<usize> {
         let item = self.items.at(place, kind);
         match item {
@@ -85,7 +87,8 @@ impl Assembler {
         item
     }
 
-    /// A message has its place in the reply from its first event on, even if its text can't be sent yet.
+    /// Sends the start of a message at its first event, even if its text can't be sent yet: that determines its place
+    /// among the items of the reply.
     fn open_message(&mut self, item: usize, out: &mut impl ItemSink) {
         let entry = self.items.get_mut(item);
         if entry.kind == ItemKind::Message && entry.stage == ItemStage::New {
@@ -95,7 +98,7 @@ impl Assembler {
         }
     }
 
-    /// Sends the held reasoning that precedes a message, which normally is complete by then.
+    /// Sends the held text of reasoning items before a message: they normally are complete by then.
     fn release_reasoning(&mut self, before: usize, out: &mut impl ItemSink) {
         for item in 0..before {
             if self.items.get_mut(item).is_open_reasoning() {
@@ -177,7 +180,7 @@ impl Assembler {
         }
     }
 
-    /// A part that no client is shown still precedes the parts after it.
+    /// Completes a part that no client is shown, so that the parts after it can be sent.
     fn other_part_done(&mut self, place: &ItemPosition<'_>, out: &mut impl ItemSink) {
         if let Some(item) = self.items.find(place, ItemKind::Message) {
             self.whole_text(item, PartKind::Other, place.part_index, RawText::from_escaped(""), out);
@@ -210,6 +213,7 @@ impl Assembler {
         self.cite(item, part, raw, out);
     }
 
+    /// Counts a citation, and sends it unless its text isn't sent yet.
     fn cite(&mut self, item: usize, part: usize, raw: &RawValue, out: &mut impl ItemSink) {
         let entry = self.items.get_mut(item).part_mut(part);
         entry.citations += 1;
@@ -238,7 +242,7 @@ impl Assembler {
         }
     }
 
-    /// Starts a call as soon as its name is known.
+    /// Sends the start of a call, once, as soon as its name is known.
     fn announce(&mut self, position: usize, kind: ItemKind, item: &OutputItem<'_>, out: &mut impl ItemSink) {
         let Some(name) = item.name.as_ref().map(Str::as_str).filter(|name| !name.is_empty()) else { return };
         let entry = self.items.get_mut(position);
@@ -251,7 +255,7 @@ impl Assembler {
     }
 }
 
-/// The place of an event that carries its item. The item's own ids count where the event has none.
+/// The position of an event that contains its item, with the item's ids where the event has none.
 fn with_ids<'a>(place: ItemPosition<'a>, item: &OutputItem<'a>) -> ItemPosition<'a> {
     ItemPosition {
         item_id: place.item_id.or_else(|| item.id.clone()),

@@ -1,4 +1,4 @@
-//! How a reply ends.
+//! How a reply ends: finished or failed, and whether a finished one lacks output.
 
 use super::items::ItemTable;
 use crate::error::ProxyError;
@@ -38,6 +38,7 @@ impl FinishKind {
 /// The state of a reply.
 #[derive(Debug)]
 pub(in crate::protocol) enum ReplyState {
+    /// It has not ended.
     Open,
     Finished(FinishKind),
     Failed(ProxyError),
@@ -61,7 +62,7 @@ impl ReplyState {
         }
     }
 
-    /// The error if there is no complete reply.
+    /// The error of a reply that failed, or that is still open when it has to be complete.
     pub(in crate::protocol) fn into_result(self) -> Result<(), ProxyError> {
         match self {
             Self::Open => Err(ProxyError::Truncated { cause: None }),
@@ -71,7 +72,7 @@ impl ReplyState {
     }
 }
 
-/// The error if output is missing from a response that the backend reports as finished.
+/// The error if output is missing or contradictory in a response that the backend reports as finished.
 pub(in crate::protocol) fn damage(items: &ItemTable, finish: FinishKind, usage: Option<Usage>) -> Option<ProxyError> {
     let visible_tokens = usage.map(|usage| usage.output_tokens.saturating_sub(usage.reasoning_tokens));
     let is_billed = visible_tokens.is_some_and(|tokens| tokens > 0);

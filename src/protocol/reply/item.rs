@@ -1,6 +1,7 @@
 //! One output item: which of its texts have arrived, and which were sent.
 //!
-//! A text with a gap waits until the whole text arrives. No later part of the item is sent before it.
+//! A text with a gap (a delta that may be missing) waits until an event with the whole text arrives. No later part of
+//! the item is sent before it. At the end of the response, the item reports whether content is missing.
 
 use super::progress::{ItemPart, PartKind, TextProgress};
 use super::reply_item::Citation;
@@ -12,7 +13,7 @@ use crate::protocol::json::string::{RawText, Str};
 pub(in crate::protocol) struct AssembledItem {
     pub(in crate::protocol) kind: ItemKind,
     pub(super) stage: ItemStage,
-    /// The call was sent to the client.
+    /// The start of the call was sent.
     pub(in crate::protocol) is_announced: bool,
     pub(in crate::protocol) parts: Vec<ItemPart>,
     /// Arguments or input of a call.
@@ -23,7 +24,7 @@ pub(in crate::protocol) struct AssembledItem {
     /// An event that may have belonged to this item could not be read.
     is_suspect: bool,
     texts: TextHandling,
-    /// Encrypted reasoning as the item began. Used if the finished item has none.
+    /// Encrypted reasoning in the event that began the item. Used if the finished item has none.
     pub(in crate::protocol) snapshot: Option<String>,
 }
 
@@ -31,8 +32,9 @@ pub(in crate::protocol) struct AssembledItem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ItemStage {
     New,
-    /// The start of the message was sent.
+    /// The start of the message was sent. Messages only.
     Opened,
+    /// An event with the complete item has arrived.
     Done,
 }
 
@@ -78,7 +80,7 @@ impl ItemKind {
 }
 
 impl AssembledItem {
-    /// A new item. `is_suspect`: a piece of its beginning may be missing.
+    /// A new item. If `is_suspect`, a delta at its beginning may be missing.
     pub(super) fn new(kind: ItemKind, is_suspect: bool, texts: TextHandling) -> Self {
         Self {
             kind,
@@ -99,14 +101,14 @@ impl AssembledItem {
         self.stage == ItemStage::Done
     }
 
-    /// Notes that a piece of any text that is not whole may be missing.
+    /// Notes that a delta of any text that is not whole may be missing.
     pub(super) fn note_gap(&mut self) {
         self.is_suspect = true;
         self.parts.iter_mut().for_each(|part| part.progress.note_gap());
         self.call_text.note_gap();
     }
 
-    /// Adds the coordinates of the event that the item lacks.
+    /// Adds the index and ids in an event that the item lacks. Until a call is announced, also its kind.
     pub(super) fn learn(&mut self, place: &ItemPosition<'_>, kind: ItemKind) {
         let owned = |text: &Str<'_>| text.as_str().to_owned();
         self.output_index = self.output_index.or(place.output_index);
@@ -117,7 +119,7 @@ impl AssembledItem {
         }
     }
 
-    /// The call's id for the client.
+    /// The call's id for the client: its call id, else its item id.
     pub(in crate::protocol) fn call_id(&self) -> Option<&str> {
         self.call_id.as_deref().or(self.id.as_deref()).filter(|id| !id.is_empty())
     }
@@ -136,7 +138,7 @@ impl AssembledItem {
         self.parts.get_mut(part).expect("positions come from this list, which only grows")
     }
 
-    /// A part whose beginning arrived has no gap before it.
+    /// Notes the event that begins a part: no delta of its beginning is missing.
     pub(in crate::protocol) fn begin_part(&mut self, kind: PartKind, index: Option<u64>) {
         let before = self.parts.len();
         let part = self.part(kind, index);
@@ -249,6 +251,7 @@ impl AssembledItem {
         self.parts.iter().all(|part| !part.progress.has_sent())
     }
 
+    /// Whether content of the item is or may be missing, because an event with it could not be read or used.
     pub(super) fn is_damaged(&self) -> bool {
         let is_passed_on = self.texts == TextHandling::Kept && self.is_done();
         let is_too_long = self.call_text.is_too_long() || self.parts.iter().any(|part| part.progress.is_too_long());
@@ -269,11 +272,12 @@ impl AssembledItem {
         self.parts.iter().any(|part| part.progress.awaits_whole) || (self.is_suspect && is_missed)
     }
 
+    /// Whether the whole of a text differs from what was sent of it.
     pub(super) fn is_contradicted(&self) -> bool {
         self.call_text.is_contradicted() || self.parts.iter().any(|part| part.progress.is_contradicted())
     }
 
-    /// Whether the item began, and nothing of its content arrived.
+    /// Whether the item began and isn't done, and none of its content arrived.
     pub(super) fn is_unfilled(&self) -> bool {
         let has_content =
             matches!(self.kind, ItemKind::Message | ItemKind::Function | ItemKind::Custom | ItemKind::Image);
@@ -281,7 +285,7 @@ impl AssembledItem {
         has_content && !self.is_done() && !has_arrived
     }
 
-    /// Whether later events may still bring text of this reasoning, though nothing of it is missing so far.
+    /// Whether the item is reasoning that isn't done, and none of its text is missing so far.
     pub(super) fn is_open_reasoning(&self) -> bool {
         self.kind == ItemKind::Reasoning && !self.is_done() && !self.parts.iter().any(|part| part.progress.awaits_whole)
     }

@@ -1,6 +1,6 @@
 //! The output items of a reply.
 //!
-//! Finds the item that an event belongs to, even if the event lacks some of its coordinates, and detects at the end
+//! Finds the item that an event belongs to, even if the event lacks its output index or ids, and detects at the end
 //! whether output is missing.
 
 use std::collections::BTreeSet;
@@ -13,6 +13,7 @@ use crate::protocol::json::string::Str;
 #[derive(Debug, Default)]
 pub(in crate::protocol) struct ItemTable {
     all: Vec<AssembledItem>,
+    /// An event of an item could not be read or used.
     has_gap: bool,
     /// An event could not be read while no item was open, and no item has begun since.
     may_lack_item: bool,
@@ -33,8 +34,8 @@ const ITEM_EVENTS: [&str; 6] = [
     "response.custom_tool",
 ];
 
-/// Whether an unreadable event may have belonged to an item. Often its type can still be found. A type that no event has
-/// is the type of an object inside the event.
+/// Whether an unreadable event may have belonged to an item. Often its type can still be found; a type that no event
+/// has is that of an object inside the event.
 fn may_be_of_item(data: &str) -> bool {
     const TYPE: &str = r#""type":"#;
     let kind = data.split_once(TYPE).and_then(|(_, rest)| rest.trim_start().strip_prefix('"')?.split_once('"'));
@@ -92,6 +93,7 @@ impl ItemTable {
         (!self.get_mut(item).is_done()).then_some(item)
     }
 
+    /// The item of an event, by output index, else by id, else by call id, else as the only open one of its kind.
     pub(super) fn find(&self, place: &ItemPosition<'_>, kind: ItemKind) -> Option<usize> {
         let id = place.item_id.as_ref().map(Str::as_str);
         let call_id = place.call_id.as_ref().map(Str::as_str);
@@ -112,7 +114,8 @@ impl ItemTable {
         by_id().or_else(by_call).or_else(|| self.only_open(place, kind))
     }
 
-    /// An event without coordinates belongs to the only item that it can belong to.
+    /// The item of an event that no index or id identifies: the only open one of this kind. `None` if there are
+    /// several.
     fn only_open(&self, place: &ItemPosition<'_>, kind: ItemKind) -> Option<usize> {
         let fits = |item: &AssembledItem| {
             let is_contradicted = (place.output_index.is_some() && item.output_index.is_some())
@@ -200,13 +203,14 @@ impl ItemTable {
         self.may_lack_item = false;
     }
 
-    /// Whether output is missing that no later event brought. `is_free`: no visible token was billed.
-    pub(super) fn is_damaged(&self, is_free: bool) -> bool {
-        let may_lack_item = self.may_lack_item && !(self.all.is_empty() && is_free);
+    /// Whether output is missing that no later event contained. With `is_unbilled`, no visible token was billed, so a
+    /// response without items is complete.
+    pub(super) fn is_damaged(&self, is_unbilled: bool) -> bool {
+        let may_lack_item = self.may_lack_item && !(self.all.is_empty() && is_unbilled);
         may_lack_item || self.all.iter().any(AssembledItem::is_damaged) || (self.has_gap && self.has_hole())
     }
 
-    /// Whether what was sent differs from the final output.
+    /// Whether the order or the text of what was sent differs from the final output.
     pub(super) fn is_contradicted(&self) -> bool {
         self.is_misplaced || self.all.iter().any(AssembledItem::is_contradicted)
     }
@@ -216,7 +220,7 @@ impl ItemTable {
         self.all.iter().any(AssembledItem::is_unfilled)
     }
 
-    /// Whether the output indices have a hole.
+    /// Whether an output index below the highest one is missing.
     fn has_hole(&self) -> bool {
         let mut seen: Vec<u64> = self.all.iter().filter_map(|item| item.output_index).collect();
         seen.sort_unstable();

@@ -1,7 +1,8 @@
 //! Turns upstream events into the events of one API.
 //!
-//! The assembler finds what an event adds to which item, the presenter decides what the client gets of it and when, and
-//! the renderer says how it looks. A reply that is cut or damaged ends in an error, never as if it were complete.
+//! The assembler finds what an event adds to which item, the presenter decides which of these pieces the client gets
+//! and when, and the renderer turns them into events. A reply that is cut or damaged ends in an error, never as if it
+//! were complete.
 
 use bytes::Bytes;
 
@@ -36,6 +37,7 @@ impl<R: Renderer> Machine<R> {
         Self { assembler: Assembler::default(), presenter: Presenter::new(options) }
     }
 
+    /// Creates the encoder, unless it exists: it needs the id and the time of the response.
     fn begin(&mut self, response: &ResponseObject<'_>) {
         self.presenter.begin(response, &self.assembler.items);
     }

@@ -1,11 +1,13 @@
 //! The reply to a client: upstream events in, events or a document of the client's API out.
 //!
-//! [`Machine`] does what all translated APIs share; a [`Renderer`] defines how one of them looks. `assembler` turns
-//! upstream events into pieces of output items (`reply_item`), with `items`, `item` and `progress` for what has arrived.
-//! `presenter` shows the pieces in order (`queue`), up to a stop sequence (`stop`) or the token limit. `response_meta`
-//! and `usage` hold members that OpenAI's APIs have in common.
+//! [`Machine`] does what all translated APIs share; a [`Renderer`] defines the events of one API. `assembler` turns
+//! upstream events into pieces of output items ([`ReplyItem`]), with `items`, `item` and `progress` for what has
+//! arrived. `presenter` passes the pieces to the renderer in order (`queue`), up to a stop sequence (`stop`) or the
+//! token limit. The renderer's events go to a [`Sink`], which encodes them or folds them into a document.
+//! `response_meta` and `usage` render members that OpenAI's APIs have in common. The Responses API passes events on and
+//! uses only the assembler.
 //!
-//! Nothing here waits, reads a clock or draws random numbers: the same events give the same reply.
+//! Nothing here waits, reads a clock or draws random numbers: the same upstream events produce the same reply.
 
 pub(super) mod assembler;
 pub(super) mod finish;
@@ -34,7 +36,7 @@ pub use reply_item::{CallEnd, Citation, ReplyItem, Search, Source};
 pub use response_meta::ResponseMeta;
 pub use sink::{Encoder, Fold, Sink, Wire};
 
-/// Turns upstream events into client events.
+/// The state of one reply. Turns upstream events into events for the client, which it puts into a sink.
 pub trait Reply: Send + 'static {
     /// An upstream event as this reply reads it: [`UpstreamEvent`](super::UpstreamEvent), or a form that reads less.
     type Upstream<'u>: From<&'u str>;
@@ -44,22 +46,22 @@ pub trait Reply: Send + 'static {
     /// The bytes that keep an idle connection open.
     fn keepalive(&self) -> Bytes;
 
-    /// Whether the reply depends on the backend. Otherwise [`Self::on_commit`] sends the whole reply.
+    /// Whether the reply depends on the backend. If not, [`Self::on_commit`] sends the whole reply.
     fn needs_backend(&self) -> bool {
         true
     }
 
-    /// Opens a reply that will be streamed. From now on an error is an event.
+    /// Sends the opening event of a stream: the server sends the response head, so from now on an error is an event.
     ///
-    /// Called once, after the events that the server held back until it sent the response head. Does nothing if the reply
-    /// is open already, or finished.
+    /// Called once, after the events that arrived before, and for a document only if no backend is needed. Does nothing
+    /// if the opening event was sent already, or the reply is finished.
     fn on_commit(&mut self, sink: &mut impl Sink<Self::Encoder>);
 
     /// Accepts the next upstream event.
     fn on_event(&mut self, event: Self::Upstream<'_>, sink: &mut impl Sink<Self::Encoder>);
 
-    /// Accepts the end of the upstream stream. `None`: the backend closed it, which is a cut too if no terminal event came
-    /// before. Does nothing if the reply is finished.
+    /// Accepts the end of the upstream stream: the reply fails with the error in `cut`, or as truncated if the backend
+    /// closed the stream (`None`). Does nothing if the reply is finished.
     fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<Self::Encoder>);
 
     /// Whether the reply is complete or failed, so that the upstream call can be dropped.
@@ -74,7 +76,7 @@ pub trait Reply: Send + 'static {
     where
         Self: Sized;
 
-    /// The document that was folded from the events.
+    /// The document, if the events were put into [`Fold`].
     ///
     /// # Errors
     /// If the reply failed or is not complete.
@@ -83,12 +85,14 @@ pub trait Reply: Send + 'static {
     /// Usage and outcome, for the log.
     fn summary(&self) -> Summary;
 
-    /// Whether the reply counts tokens, so that [`tokens::load`](super::tokens::load) has to run before its first event.
+    /// Whether the reply counts tokens, so that [`tokens::load`](super::tokens::load) has to run before its first
+    /// event.
     fn counts_tokens(&self) -> bool {
         false
     }
 
-    /// Removes what later requests may refer to. Call it once the reply is finished.
+    /// Removes and returns what later requests may refer to, once the reply is finished. `None` if it isn't to be
+    /// stored.
     fn take_stored_response(&mut self) -> Option<StoredResponse> {
         None
     }

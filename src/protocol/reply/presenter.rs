@@ -1,7 +1,7 @@
-//! Shows the pieces of a reply to the client, through the renderer of its API.
+//! Shows the pieces of a reply to the client: passes them to the renderer of its API.
 //!
 //! Does what every API needs: one message or call at a time, stop sequences, the token limit, citations after their
-//! text, and the counts from which usage is estimated.
+//! text, and the counts from which usage is estimated if the proxy ends the reply.
 
 mod pieces;
 
@@ -22,7 +22,7 @@ use crate::protocol::tokens::Meter;
 /// Position of an item, and of a part in it.
 type PartPosition = (usize, usize);
 
-/// What the client was shown of a reply.
+/// The state of what the client is shown of a reply.
 #[derive(Debug)]
 pub(super) struct Presenter<R: Renderer> {
     pub(super) options: ReplyOptions<R::Options>,
@@ -31,29 +31,32 @@ pub(super) struct Presenter<R: Renderer> {
     pub(super) encoder: Option<R::Encoder>,
     pub(super) response: ResponseMeta,
     pub(super) state: ReplyState,
-    /// As the backend reports it.
+    /// As the backend reported it; `None` before the terminal event.
     pub(super) usage: Option<Usage>,
     /// The backend ended the response early.
     is_incomplete: bool,
+    /// The opening event was sent.
     is_opened: bool,
     queue: Queue,
-    /// Pieces that are shown at the end.
+    /// Pieces that are shown at the end of the reply; `None` unless the renderer deferred one.
     deferred: Option<Vec<(usize, ReplyItem<'static>)>>,
     stop: StopMatcher,
     /// Enforces the client's token limit.
     meter: Option<Meter>,
     /// The part whose text came last.
     text_part: Option<PartPosition>,
-    /// Text of that part was shown.
+    /// Text of `text_part` was shown.
     has_shown_part: bool,
-    /// The next text starts another message.
+    /// The next text starts another message than the text before it.
     is_separate: bool,
+    /// The part whose reasoning came last.
     reasoning_part: Option<PartPosition>,
     /// Citations of text that is held back for a stop sequence.
     held_citations: Vec<(PartPosition, Citation<'static>)>,
+    /// Number of calls shown.
     calls: usize,
     open_call: Option<OpenCall>,
-    /// Characters of text, refusals and calls.
+    /// Unicode scalar values shown of text, refusals and calls.
     characters: usize,
     reasoning_characters: usize,
 }
@@ -66,14 +69,14 @@ struct OpenCall {
     lacks_arguments: bool,
 }
 
-/// Sends the events of a renderer.
-struct Output<'m, R: Renderer, S> {
+/// Puts the events of a renderer into a sink, after the opening event.
+struct RendererOutput<'m, R: Renderer, S> {
     encoder: &'m mut R::Encoder,
     is_opened: &'m mut bool,
     sink: &'m mut S,
 }
 
-impl<R: Renderer, S: Sink<R::Encoder>> Output<'_, R, S> {
+impl<R: Renderer, S: Sink<R::Encoder>> RendererOutput<'_, R, S> {
     fn open(&mut self) {
         if !std::mem::replace(self.is_opened, true)
             && let Some(opening) = R::opening()
@@ -83,14 +86,14 @@ impl<R: Renderer, S: Sink<R::Encoder>> Output<'_, R, S> {
     }
 }
 
-impl<R: Renderer, S: Sink<R::Encoder>> Emit<R::Encoder> for Output<'_, R, S> {
+impl<R: Renderer, S: Sink<R::Encoder>> Emit<R::Encoder> for RendererOutput<'_, R, S> {
     fn emit(&mut self, event: &EventOf<'_, R>) {
         self.open();
         self.sink.put(self.encoder, event);
     }
 }
 
-/// Passes the pieces that the assembler returns to the presenter.
+/// Passes the pieces from the assembler to the presenter.
 pub(super) struct Presentation<'m, R: Renderer, S> {
     pub(super) presenter: &'m mut Presenter<R>,
     pub(super) sink: &'m mut S,
@@ -136,7 +139,7 @@ impl<R: Renderer> Presenter<R> {
         self.meter.is_some()
     }
 
-    /// Begins the reply with the id and the time of a response. The first response counts.
+    /// Begins the reply with the id and the time in a response object. Does nothing if it has begun.
     pub(super) fn begin(&mut self, response: &ResponseObject<'_>, items: &ItemTable) {
         if self.encoder.is_none() {
             self.response = ResponseMeta::new(response, items);
@@ -149,12 +152,12 @@ impl<R: Renderer> Presenter<R> {
         self.rendering(sink).1.open();
     }
 
-    fn rendering<'m, S: Sink<R::Encoder>>(&'m mut self, sink: &'m mut S) -> (&'m mut R, Output<'m, R, S>) {
+    fn rendering<'m, S: Sink<R::Encoder>>(&'m mut self, sink: &'m mut S) -> (&'m mut R, RendererOutput<'m, R, S>) {
         let encoder = self.encoder.as_mut().expect("a reply begins before it is rendered");
-        (&mut self.renderer, Output { encoder, is_opened: &mut self.is_opened, sink })
+        (&mut self.renderer, RendererOutput { encoder, is_opened: &mut self.is_opened, sink })
     }
 
-    /// Accepts the next piece of an item, which waits while another item is open.
+    /// Accepts the next piece of an item. The piece waits while another message or call is open.
     fn accept(&mut self, item: usize, piece: ReplyItem<'_>, sink: &mut impl Sink<R::Encoder>) {
         if self.queue.blocks(item) {
             return self.queue.hold(item, piece.into_owned());
@@ -184,7 +187,7 @@ impl<R: Renderer> Presenter<R> {
         }
     }
 
-    /// Notes the terminal event, before the items that it ends are shown.
+    /// Notes the terminal event, before the items that only it lists are shown.
     pub(super) fn note_terminal(&mut self, response: &ResponseObject<'_>, finish: FinishKind) {
         self.usage = response.usage;
         self.response.complete(response);
@@ -210,7 +213,8 @@ impl<R: Renderer> Presenter<R> {
         }
     }
 
-    /// Ends the reply before the backend does. Usage is an estimate, unless the backend has reported it already.
+    /// Ends the reply early, at a stop sequence or the token limit. Usage is an estimate, unless the backend has
+    /// reported it already.
     fn cut(&mut self, finish: FinishKind, sink: &mut impl Sink<R::Encoder>) {
         let counted = self.meter.as_ref().map(Meter::tokens);
         let output_tokens = counted.unwrap_or_else(|| usage::tokens(self.characters));
@@ -223,7 +227,7 @@ impl<R: Renderer> Presenter<R> {
         let encoder = self.encoder.as_mut().expect("a reply begins before it ends");
         let stop_sequence = self.stop.found().filter(|_| finish == FinishKind::StopSequence);
         let end = ReplyEnd { finish, usage, stop_sequence, response: &self.response };
-        self.renderer.end(&end, &mut Output::<R, _> { encoder, is_opened: &mut self.is_opened, sink });
+        self.renderer.end(&end, &mut RendererOutput::<R, _> { encoder, is_opened: &mut self.is_opened, sink });
     }
 
     pub(super) fn fail(&mut self, error: ProxyError, sink: &mut impl Sink<R::Encoder>) {

@@ -1,8 +1,8 @@
 //! How much of a text has arrived, and how much of it was sent to the client.
 //!
-//! Deltas are sent as they arrive. A text that can't be sent yet is held here; a text with a missing piece waits for
-//! the event that carries the whole of it. What was sent is remembered as a fingerprint, not as a copy: the whole
-//! text has to begin with it, however either of them is escaped.
+//! Deltas are sent as they arrive. Text that can't be sent yet, because a text before it is incomplete, is held here.
+//! If a delta is missing, the text waits for the event that contains the whole of it. What was sent is remembered as a
+//! fingerprint, not as a copy: the whole text has to begin with it, however either of them is escaped.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::protocol::codex::item::ContentPart;
 use crate::protocol::codex::{ItemPosition, PartList};
 use crate::protocol::json::string::{Prefix, RawText};
 
-/// One text of an item.
+/// One part of an item: a text and its citations.
 #[derive(Debug)]
 pub(in crate::protocol) struct ItemPart {
     pub(in crate::protocol) kind: PartKind,
@@ -21,7 +21,7 @@ pub(in crate::protocol) struct ItemPart {
     pub(super) progress: TextProgress,
     /// Every part before this one was sent completely.
     pub(super) is_next: bool,
-    /// Citations that have arrived.
+    /// Number of citations that have arrived.
     pub(in crate::protocol) citations: usize,
     /// Citations that arrived before the text they belong to was sent.
     pub(super) early: Vec<Citation<'static>>,
@@ -38,7 +38,7 @@ pub(in crate::protocol) enum PartKind {
     Other,
 }
 
-/// Limit of the held bytes of one text. The longest replies have about a megabyte.
+/// Maximum length of the held text of one part, escaped. The longest replies have about a megabyte.
 const MAX_HELD_BYTES: usize = 4 << 20;
 
 /// The state of one text.
@@ -47,11 +47,11 @@ pub(super) struct TextProgress {
     sent: Prefix,
     /// Escaped text that follows `sent` and can't be sent yet.
     held: String,
-    /// `held`, or the end of the text, has to be sent.
+    /// `held` has to be sent. It may be empty: then only the end of the text has to be.
     is_held: bool,
-    /// A piece is missing: nothing more is sent until the whole text arrives.
+    /// A delta is or may be missing: nothing more is sent until the whole text arrives.
     pub(super) awaits_whole: bool,
-    /// The held text exceeded the limit and was dropped. Only the event with the whole text can repair this.
+    /// The held text exceeded [`MAX_HELD_BYTES`] and was dropped. Only the event with the whole text can repair this.
     is_too_long: bool,
     stage: TextStage,
 }
@@ -149,12 +149,12 @@ impl ItemPart {
 }
 
 impl TextProgress {
-    /// The state of a text whose beginning may be missing.
+    /// The state of a new text. If `is_suspect`, its beginning may be missing.
     pub(super) fn suspect(is_suspect: bool) -> Self {
         Self { awaits_whole: is_suspect, ..Self::default() }
     }
 
-    /// Accepts a delta, and returns whether it is to be sent now.
+    /// Accepts a delta, and returns whether it is to be sent now. With `is_next`, everything before the text was sent.
     pub(super) fn admits(&mut self, text: RawText<'_>, is_next: bool) -> bool {
         self.stage = self.stage.max(TextStage::Begun);
         if self.is_whole() || self.awaits_whole || text.is_empty() {
@@ -245,7 +245,7 @@ impl TextProgress {
         self.stage == TextStage::Contradicted
     }
 
-    /// Whether all of the text was sent.
+    /// Whether the whole text has arrived and was sent.
     pub(super) fn is_settled(&self) -> bool {
         self.is_whole() && !self.is_held
     }
@@ -254,12 +254,12 @@ impl TextProgress {
         self.sent != Prefix::default()
     }
 
-    /// Whether any event brought something of the text.
+    /// Whether any event had content of the text, or one that may have is missing.
     pub(super) fn has_arrived(&self) -> bool {
         self.stage != TextStage::Empty || self.awaits_whole
     }
 
-    /// Notes that a piece may be missing.
+    /// Notes that a delta may be missing.
     pub(super) fn note_gap(&mut self) {
         self.awaits_whole |= !self.is_whole();
     }

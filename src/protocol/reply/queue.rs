@@ -1,14 +1,15 @@
 //! The order in which items reach the client.
 //!
-//! One message or call is open at a time, from its first event to its end: most APIs join two messages into one text,
-//! and the official SDKs treat a new index as the end of the call. Pieces of other items wait meanwhile, item by item, in
-//! the order of first appearance (case `05-parallel-tool-calls-interleaved`). The queue holds at most the reply itself.
+//! One message or call is open at a time, from its first piece to its last: most APIs join two messages into one text,
+//! and the official SDKs treat a new index as the end of a call. Pieces of other items wait meanwhile, item by item, in
+//! the order of first appearance (case `05-parallel-tool-calls-interleaved`). What waits is never longer than the
+//! reply.
 
 use std::collections::VecDeque;
 
 use super::reply_item::ReplyItem;
 
-/// The pieces of one item that wait.
+/// An item and its pieces that wait.
 type Waiting = (usize, Vec<ReplyItem<'static>>);
 
 /// Holds back the pieces of all items but the one that is open.

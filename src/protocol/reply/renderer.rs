@@ -1,4 +1,4 @@
-//! What an API defines of a reply: how each piece of it looks to the client.
+//! The interface of the APIs to the reply: each renders its pieces as events.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
 use crate::protocol::upstream_input::CallKind;
 
-/// A blank line, escaped.
+/// A blank line, escaped. Separates joined messages.
 pub(in crate::protocol) const BLANK_LINE: &str = r"\n\n";
 
 /// An event of the API that `R` renders.
@@ -30,9 +30,9 @@ pub struct ReplyOptions<A> {
     pub names: BTreeMap<String, String>,
     /// Stop sequences.
     pub stop: Vec<String>,
-    /// Output tokens after which the reply ends.
+    /// Output tokens after which the proxy ends the reply; `None` for no limit.
     pub token_limit: Option<u64>,
-    /// Characters of the prompt, from which usage is estimated.
+    /// Characters of the prompt, from which its tokens are estimated. 0 if no estimate is needed.
     pub prompt_characters: usize,
     /// Formats the commands in error messages.
     pub commands: CommandHint,
@@ -47,8 +47,8 @@ pub struct TextDelta<'t> {
     pub item: usize,
     /// Position of the part in the item.
     pub part: usize,
-    /// The delta begins another message, or another part of reasoning. The earlier one has text. APIs that join the
-    /// two put a blank line between them.
+    /// The delta begins another message, or another part of reasoning, after one with text. APIs that join the two put
+    /// a blank line between them.
     pub is_separate: bool,
     /// The text.
     pub text: &'t str,
@@ -74,11 +74,11 @@ pub struct CallStart<'c> {
 pub struct ReplyEnd<'e> {
     /// Why it ended.
     pub finish: FinishKind,
-    /// Tokens, as the backend reports them or as an estimate.
+    /// Token usage, as the backend reported it or as an estimate.
     pub usage: Usage,
-    /// The stop sequence that ended the text.
+    /// The stop sequence that ended the text; `None` if none did.
     pub stop_sequence: Option<&'e str>,
-    /// The response as its last event describes it.
+    /// Id, times and service tier, as far as events have reported them.
     pub response: &'e ResponseMeta,
 }
 
@@ -90,17 +90,18 @@ pub trait Emit<E: Encoder> {
 
 /// Renders the pieces of a reply as the events of one API.
 ///
-/// [`Machine`](super::Machine) calls one method per piece, in the order in which clients get them: one message or call at
-/// a time, without what a stop sequence or the token limit cuts off. By default a piece is not shown.
+/// [`Machine`](super::Machine) calls one method per piece, in the order in which the client gets them: one message or
+/// call at a time, without what a stop sequence or the token limit cuts off. The default implementations show nothing.
+/// Texts are escaped; names and ids are not.
 pub trait Renderer: Debug + Send + Sized + 'static {
     /// The options that only this API has.
     type Options: Clone + Debug + Send + Sync;
     /// Encodes the API's events.
     type Encoder: Encoder + Debug;
 
-    /// A refusal is shown as text.
+    /// Refusals are passed to [`Self::text`] in place of [`Self::refusal`].
     const REFUSAL_IS_TEXT: bool = false;
-    /// The arguments of a function call for which the model wrote none.
+    /// The arguments to show for a function call for which the model wrote none.
     const EMPTY_ARGUMENTS: &'static str = "";
 
     /// A renderer for one reply.
@@ -126,7 +127,7 @@ pub trait Renderer: Debug + Send + Sized + 'static {
     /// The document that was folded from the events.
     fn document(encoder: &Self::Encoder, options: &ReplyOptions<Self::Options>, response: &ResponseMeta) -> Bytes;
 
-    /// Whether the reply depends on the backend. Otherwise it consists of its end alone.
+    /// Whether the reply depends on the backend. If not, it consists of its end alone.
     fn needs_backend(&self) -> bool {
         true
     }
@@ -139,13 +140,13 @@ pub trait Renderer: Debug + Send + Sized + 'static {
     /// Shows text of a message.
     fn text(&mut self, delta: &TextDelta<'_>, out: &mut impl Emit<Self::Encoder>);
 
-    /// Shows a refusal, unless it is text.
+    /// Shows text of a refusal.
     fn refusal(&mut self, _delta: &TextDelta<'_>, _out: &mut impl Emit<Self::Encoder>) {}
 
     /// A message is complete.
     fn message_end(&mut self, _item: usize, _out: &mut impl Emit<Self::Encoder>) {}
 
-    /// Shows a citation, after its text.
+    /// Shows a citation. Its text was shown before.
     fn citation(&mut self, _item: usize, _part: usize, _citation: &Citation<'_>, _out: &mut impl Emit<Self::Encoder>) {}
 
     /// Shows reasoning.
@@ -165,16 +166,16 @@ pub trait Renderer: Debug + Send + Sized + 'static {
     /// Ends the call that began last.
     fn call_end(&mut self, _end: CallEnd, _out: &mut impl Emit<Self::Encoder>) {}
 
-    /// Shows an image.
+    /// Shows a complete image.
     fn image(&mut self, _format: &str, _base64: &str, _out: &mut impl Emit<Self::Encoder>) {}
 
-    /// Shows a web search. Breaks if this piece and all that follow are to be shown at the end, after
-    /// [`Self::gather`].
+    /// Shows a web search. Breaks if this piece and all pieces that follow are to be deferred: they are shown at the
+    /// end of the reply, after [`Self::gather`].
     fn search(&mut self, _item: usize, _search: &Search<'_>, _out: &mut impl Emit<Self::Encoder>) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 
-    /// Accepts all the pieces that waited for the end, before they are shown.
+    /// Accepts the deferred pieces, each with its item, to edit them before they are shown.
     fn gather(&mut self, _pieces: &mut [(usize, ReplyItem<'static>)]) {}
 
     /// Ends a reply that did not fail.

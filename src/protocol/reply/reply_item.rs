@@ -1,4 +1,4 @@
-//! The pieces of output items that a client is shown, whatever its API.
+//! The pieces of output items, in the form that is independent of the client's API.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,8 @@ use crate::protocol::codex::OutputItem;
 use crate::protocol::json::string::{RawText, Str};
 use crate::protocol::upstream_input::CallKind;
 
-/// A piece of an output item. Texts are escaped, names and ids are not. `part` is the part's position in its item.
+/// A piece of an output item: its start, an addition or its end. Texts are escaped, names and ids are not. `part` is a
+/// position in the item's list of parts.
 #[derive(Clone, Debug)]
 pub enum ReplyItem<'a> {
     /// A message begins. Its text may come later.
@@ -32,7 +33,7 @@ pub enum ReplyItem<'a> {
         /// The next text.
         text: Cow<'a, str>,
     },
-    /// A citation of a part that was sent.
+    /// A citation of text that was sent.
     Citation {
         /// The part of the message.
         part: usize,
@@ -68,7 +69,7 @@ pub enum ReplyItem<'a> {
     Image {
         /// `png`, `webp` or `jpeg`.
         format: Cow<'a, str>,
-        /// The image.
+        /// The data.
         base64: Cow<'a, str>,
     },
     /// A complete web search.
@@ -89,9 +90,9 @@ pub enum CallEnd {
 pub struct Search<'a> {
     /// The backend's id.
     pub id: Cow<'a, str>,
-    /// The words that were searched for.
+    /// The search terms; empty if not reported.
     pub query: Cow<'a, str>,
-    /// The pages that were found.
+    /// The pages that were found, as far as the backend reports them.
     pub sources: Vec<Source<'a>>,
 }
 
@@ -121,8 +122,8 @@ struct SourceWire<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Reads a finished call. `None` if it opened a page or searched within one. A call that does not name its action
-    /// was a search.
+    /// Reads a finished web search item. `None` if it opened a page or searched within one. An item that doesn't name
+    /// its action is a search.
     pub(super) fn read(item: &OutputItem<'a>) -> Option<Self> {
         let action: Option<ActionWire<'a>> = item.action.and_then(|action| serde_json::from_str(action.get()).ok());
         let action = action.unwrap_or_default();
@@ -141,12 +142,12 @@ impl<'a> Search<'a> {
     }
 }
 
-/// A source that the text cites, and the cited range. Texts are escaped.
+/// A source, and the range of text that cites it. Texts are escaped.
 #[derive(Clone, Debug)]
 pub struct Citation<'a> {
-    /// First character of the range in its part.
+    /// Start of the range, in characters from the start of its part.
     pub start_index: u64,
-    /// End of the range, exclusive.
+    /// End of the range, exclusive, in the same unit.
     pub end_index: u64,
     /// The address of the source.
     pub url: Cow<'a, str>,

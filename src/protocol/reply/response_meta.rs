@@ -1,7 +1,6 @@
 //! The members that identify a reply.
 //!
-//! They all come from the backend. An id or a time of our own would make the same response look like another one when it
-//! is translated again.
+//! They all come from the backend's events, so that the same events always produce the same reply.
 
 use std::fmt::Write as _;
 
@@ -13,13 +12,13 @@ use crate::protocol::json::string::Str;
 /// Id, times and service tier of a response.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseMeta {
-    /// The backend's id without its prefix.
+    /// The backend's id without its prefix (`resp_`).
     pub id: String,
-    /// Unix seconds.
+    /// When the response began, in Unix seconds.
     pub created_at: Option<u64>,
-    /// Seconds from the beginning to the end. Known at the end.
+    /// How long the response took. `None` before the terminal event.
     pub duration_seconds: Option<u64>,
-    /// The tier of the latest event that names one.
+    /// The tier in the latest event that names one.
     pub service_tier: Option<String>,
 }
 
@@ -27,7 +26,7 @@ impl ResponseMeta {
     /// The members of a response as it begins.
     pub(super) fn new(response: &ResponseObject<'_>, items: &ItemTable) -> Self {
         let id = response.id.as_ref().map(Str::as_str);
-        // Without `created`, the id of an item serves: it is the backend's too, and the same each time.
+        // Without `response.created`, use the id of an item: it is the backend's too.
         let id = id.or(items.first_id()).unwrap_or("unknown");
         Self {
             id: id.split_once('_').map_or(id, |(_, rest)| rest).to_owned(),
@@ -37,14 +36,15 @@ impl ResponseMeta {
         }
     }
 
-    /// Adds what the terminal event knows.
+    /// Adds duration and service tier from the terminal event.
     pub(super) fn complete(&mut self, response: &ResponseObject<'_>) {
         let began = self.created_at.or(response.created_at);
         self.duration_seconds = response.completed_at.zip(began).map(|(end, start)| end.saturating_sub(start));
         self.service_tier = tier(response).or(self.service_tier.take());
     }
 
-    /// The members `id` to `service_tier` of OpenAI's objects, each followed by a comma.
+    /// The JSON members `id` to `service_tier` of OpenAI's objects, each followed by a comma. `prefix` is that of the
+    /// id.
     pub(in crate::protocol) fn members(
         &self,
         prefix: &str,

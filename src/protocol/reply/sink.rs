@@ -1,4 +1,4 @@
-//! Where the events of a reply go: to the client as they are made, or into a document.
+//! Where the events of a reply go: into the bytes of a stream, or into a document.
 
 use bytes::BytesMut;
 
@@ -12,13 +12,13 @@ pub trait Encoder: Send + 'static {
     /// Appends an event to the bytes of a stream.
     fn encode(&self, event: &Self::Event<'_>, wire: &mut BytesMut);
 
-    /// Adds an event to the document.
+    /// Adds an event to the document, which the encoder holds.
     fn absorb(&mut self, event: &Self::Event<'_>);
 }
 
 /// Receives the events of a reply.
 pub trait Sink<E: Encoder> {
-    /// Accepts one event.
+    /// Accepts one event, and encodes or folds it with `encoder`.
     fn put(&mut self, encoder: &mut E, event: &E::Event<'_>);
 }
 

@@ -1,7 +1,8 @@
 //! Enforces stop sequences, which the backend does not accept.
 //!
-//! Text that may be the beginning of a stop sequence is held back until that is decided. Matching works on Unicode scalar
-//! values; the returned text keeps its escaped form. A surrogate pair that is split between two deltas is joined first.
+//! Text that may be the beginning of a stop sequence is held back until more text decides that. Matching works on
+//! Unicode scalar values; the returned text keeps its escaped form. A surrogate pair that is split between two deltas
+//! is joined first.
 
 use std::ops::ControlFlow;
 
@@ -33,19 +34,20 @@ impl StopMatcher {
         !self.held.is_empty()
     }
 
-    /// Accepts the next text, and returns the text that can be shown. Breaks where a stop sequence begins.
+    /// Accepts the next text, escaped, and returns the text that can be shown. Breaks if a stop sequence follows it.
     ///
-    /// A match is held back while an earlier one is still possible: the earliest counts, however the text is split.
+    /// A match is held back while one that begins earlier is still possible: the earliest counts, however the text is
+    /// split.
     pub(in crate::protocol) fn push(&mut self, escaped: &str) -> ControlFlow<String, String> {
         let mut text = std::mem::take(&mut self.held);
         text.push_str(escaped);
         let (decoded, starts) = decode(&text);
-        let doubt = self.first_doubt(&decoded);
-        let found = self.first_match(&decoded).filter(|(at, _)| doubt.is_none_or(|doubt| doubt >= *at));
-        let shown = found.map(|(at, _)| at).or(doubt).unwrap_or(decoded.len());
+        let partial = self.partial_match(&decoded);
+        let found = self.first_match(&decoded).filter(|(at, _)| partial.is_none_or(|partial| partial >= *at));
+        let shown = found.map(|(at, _)| at).or(partial).unwrap_or(decoded.len());
         let mut shown_bytes = starts.iter().find(|(at, _)| *at == shown).map_or(text.len(), |(_, start)| *start);
         if found.is_none() && RawText::from_escaped(&text).ends_in_high_surrogate() {
-            // Half a pair is six bytes of escape.
+            // Hold back half a surrogate pair, an escape of six bytes.
             shown_bytes = shown_bytes.min(text.len() - 6);
         }
         let rest = text.split_off(shown_bytes);
@@ -57,7 +59,7 @@ impl StopMatcher {
         ControlFlow::Continue(text)
     }
 
-    /// Returns the text that was held back, since the text has ended. Breaks if it contains a match.
+    /// Ends the text, and returns what was held back of it. Breaks if a stop sequence follows that.
     pub(in crate::protocol) fn flush(&mut self) -> ControlFlow<String, String> {
         let mut text = std::mem::take(&mut self.held);
         let (decoded, starts) = decode(&text);
@@ -72,16 +74,16 @@ impl StopMatcher {
         self.found.and_then(|stop| self.stops.get(stop)).map(String::as_str)
     }
 
-    /// Where the first match begins, and its index. Of several matches at one position, the shortest counts, since it is
-    /// complete first.
+    /// Where the first match begins, and its index. Of several matches at one position, the shortest counts, since it
+    /// is complete first.
     fn first_match(&self, decoded: &str) -> Option<(usize, usize)> {
         let matches =
             (0..).zip(&self.stops).filter_map(|(stop, text)| Some((decoded.find(text.as_str())?, stop, text)));
         matches.min_by_key(|(at, _, text)| (*at, text.len())).map(|(at, stop, _)| (at, stop))
     }
 
-    /// Where the longest suffix begins that is a proper prefix of a stop sequence.
-    fn first_doubt(&self, decoded: &str) -> Option<usize> {
+    /// Where a stop sequence may begin that later text completes: the longest suffix that is a proper prefix of one.
+    fn partial_match(&self, decoded: &str) -> Option<usize> {
         let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
         let from = decoded.len().saturating_sub(longest.saturating_sub(1));
         let mut suffixes = decoded.char_indices().map(|(at, _)| at).skip_while(|at| *at < from);
@@ -92,7 +94,7 @@ impl StopMatcher {
     }
 }
 
-/// The decoded text, and for each scalar value its offsets in the decoded and in the escaped text.
+/// The decoded text, and for each scalar value its byte offsets in the decoded and in the escaped text.
 fn decode(escaped: &str) -> (String, Vec<(usize, usize)>) {
     let mut decoded = String::with_capacity(escaped.len());
     let mut starts = Vec::with_capacity(escaped.len());

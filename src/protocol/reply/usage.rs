@@ -1,12 +1,12 @@
-//! Token counts in OpenAI's format, and their estimate. Cached tokens count as prompt tokens, as in the
-//! backend's counts.
+//! Token usage in the format of Chat and text completions, and its estimate if the backend reports none. Cached tokens
+//! count as prompt tokens, as in the backend's usage.
 
 use crate::protocol::codex::Usage;
 
 /// Characters per token, the average of English text and code.
 const CHARACTERS_PER_TOKEN: usize = 4;
 
-/// The object `usage`.
+/// The object `usage`, as JSON.
 pub(in crate::protocol) fn json(usage: &Usage) -> String {
     let Usage { input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens, total_tokens } =
         usage;
@@ -22,8 +22,8 @@ pub(in crate::protocol) fn json(usage: &Usage) -> String {
     )
 }
 
-/// Estimates the usage of a reply that the proxy ended, so that the backend's count never arrived. Hidden reasoning is
-/// not included.
+/// Estimates the usage of a reply that the proxy ended before the backend reported it. `output_tokens` are those of
+/// visible output without reasoning; reasoning that wasn't visible is not included.
 pub(in crate::protocol) fn estimate(
     prompt_characters: usize,
     output_tokens: u64,

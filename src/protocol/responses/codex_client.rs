@@ -1,11 +1,12 @@
-//! Requests of the Codex CLI, which already uses the backend's API: nothing of them may be lost.
+//! Recognizes official Codex clients, and selects the headers to forward for them. They already use the backend's API,
+//! so nothing of their requests may be lost.
 
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::protocol::upstream_input::cache;
 
-/// Forwarded headers without the `x-codex-` prefix.
+/// The forwarded headers whose names don't begin with `x-codex-`.
 const OTHER_FORWARDED: [&str; 4] = ["session-id", "thread-id", "x-client-request-id", "x-openai-subagent"];
 
 /// Whether the client is the Codex CLI or another official Codex client.
@@ -17,8 +18,8 @@ pub(super) fn is_codex(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The headers to forward to the backend. Ids that exceed its maximum length are hashed like cache keys. Other values,
-/// such as turn metadata, have no maximum.
+/// The headers to forward to the backend. Ids that exceed the backend's maximum length are hashed, like cache keys.
+/// Other values, such as turn metadata, have no maximum.
 pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let is_forwarded = |name: &HeaderName| {
         let name = name.as_str();

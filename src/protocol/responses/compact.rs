@@ -1,8 +1,8 @@
 //! `POST /v1/responses/compact`: replaces a long conversation with a short equivalent.
 //!
 //! The backend compacts in an ordinary response if the last input item requests it; the output is one item that only
-//! the backend can read. The client receives the form of the official API: the user's messages as sent, and that item.
-//! Nothing is stored.
+//! the backend can read. The client receives the document of the official API: the user's messages as sent, and that
+//! item. Nothing is stored.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -29,7 +29,7 @@ pub struct Compaction;
 #[derive(Debug)]
 pub struct CompactionReply {
     response: ResponsesReply,
-    /// The user's messages.
+    /// The user's messages in the conversation, which the document repeats.
     user_messages: Vec<Box<RawValue>>,
 }
 
@@ -58,14 +58,14 @@ impl Dialect for Compaction {
         context: &mut Context<'_>,
         options: &Options,
     ) -> Result<Plan<'a, CompactionReply>, ProxyError> {
-        // The draft contains the messages to return; it's created only if responses are stored.
+        // The store context contains the messages to return; it's created only if responses are stored.
         let options = Options { store: Store::Memory, ..options.clone() };
-        let Translation { mut upstream, echo, draft, .. } = translate::translate(request, context, &options)?;
+        let Translation { mut upstream, echo, store_context, .. } = translate::translate(request, context, &options)?;
         if !upstream.is_compaction() {
             let json = from_string(format!(r#"{{"type":"{COMPACTION_TRIGGER}"}}"#));
             upstream.input.push(Item::Raw { kind: COMPACTION_TRIGGER.into(), json: std::borrow::Cow::Owned(json) });
         }
-        let input = draft.map(|draft| draft.input).unwrap_or_default().into_iter();
+        let input = store_context.map(|stored| stored.input).unwrap_or_default().into_iter();
         let user_messages = input.filter(|item| is_user_message(item)).collect();
         let reply = CompactionReply { response: ResponsesReply::new(echo, None), user_messages };
         Ok(Plan { upstream, mode: Mode::Document, reply })
@@ -75,8 +75,8 @@ impl Dialect for Compaction {
         Responses::references(request)
     }
 
-    fn resolve_references(request: &mut Self::Request<'_>, recalled: ResolvedReferences) {
-        Responses::resolve_references(request, recalled);
+    fn resolve_references(request: &mut Self::Request<'_>, resolved: ResolvedReferences) {
+        Responses::resolve_references(request, resolved);
     }
 
     fn forwarded_headers(headers: &HeaderMap) -> Option<HeaderMap> {

@@ -18,6 +18,8 @@ use crate::protocol::stored_refs::{ConversationContext, StoredResponse};
 use crate::protocol::{Sink, openai};
 
 impl ResponsesReply {
+    /// Ends the response with the backend's `response.completed` or `response.incomplete`; `status` is that of the
+    /// response.
     pub(super) fn finish(
         &mut self,
         event: &EventMembers<'_>,
@@ -59,7 +61,7 @@ impl ResponsesReply {
         }
     }
 
-    /// Builds the items that no event completed.
+    /// Completes the items that no event completed, from their deltas.
     fn rebuild(&mut self, status: &str, sink: &mut impl Sink<EventEncoder>) {
         for position in 0..self.assembler.items.len() {
             let item = self.assembler.items.get_mut(position);
@@ -75,7 +77,8 @@ impl ResponsesReply {
         }
     }
 
-    /// Keeps the response for storage, if it's to be stored.
+    /// Keeps the response for [`Reply::take_stored_response`](crate::protocol::Reply::take_stored_response), if it's to
+    /// be stored.
     fn store(&mut self, response: &RawObject<'_>, output: &str, response_json: &str) {
         let Some(ConversationContext { input, cache_key, scope }) = self.context.take() else { return };
         let Some(id) = response.text("id") else { return };
@@ -105,7 +108,7 @@ impl ResponsesReply {
         self.send(event, data, response, sink);
     }
 
-    /// The output items: the backend's list, or the received items if it has fewer.
+    /// The `output` member: the backend's list, or the received items if the list has fewer.
     fn output(&self, listed: &[&RawValue]) -> String {
         let items: Vec<String> = if listed.len() < self.done_items.len() || listed.is_empty() {
             self.done_items.values().cloned().collect()
@@ -137,7 +140,7 @@ impl ResponsesReply {
         self.state = ReplyState::Failed(ProxyError::Upstream(Box::new(failure)));
     }
 
-    /// Ends the response with an error of this program, and the last response object of the backend.
+    /// Ends the response with an error of the proxy, in `response.failed` with the last response object of the backend.
     pub(super) fn fail(&mut self, cause: ProxyError, sink: &mut impl Sink<EventEncoder>) {
         self.ensure_created(None, sink);
         let last = self.response.take();

@@ -1,4 +1,5 @@
-//! Errors of the Responses API: OpenAI's error body, and inside a stream the flat `error` event.
+//! Errors of the Responses API: OpenAI's error body, and in a stream the flat `error` event or the `error` member of
+//! the response object.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -8,7 +9,7 @@ use crate::command_hint::CommandHint;
 use crate::error::{ProxyError, UpstreamFailure};
 use crate::protocol::openai;
 
-/// Status, headers and body. The server sends the request id as a header; OpenAI's body doesn't contain it.
+/// Status, headers and body of an error. OpenAI's body has no request id: the server sends it as a header.
 #[must_use]
 pub fn to_error_response(
     error: &ProxyError,
@@ -27,7 +28,7 @@ struct Flat<'e> {
     sequence_number: u64,
 }
 
-/// The `error` event. A nested `error` member makes the SDKs throw (case `09-error-event`).
+/// The `error` event. Its members are not nested in `error`, which would make the SDKs throw (case `09-error-event`).
 pub(super) fn flat_event(failure: &UpstreamFailure, code: &str, sequence_number: u64) -> String {
     let (message, param) = (failure.message.as_str(), failure.param.as_deref());
     to_json(&Flat { r#type: "error", code, message, param, sequence_number })
@@ -44,7 +45,7 @@ pub(super) fn of_failure(failure: &UpstreamFailure, code: &str) -> String {
     to_json(&InResponse { code, message: &failure.message })
 }
 
-/// The `error` member of a response that this program ends.
+/// The `error` member of a response that the proxy ends.
 pub(super) fn of_local_error(error: &ProxyError) -> String {
     let text = error.to_string();
     let message = match error {

@@ -1,4 +1,5 @@
-//! Adds members that the public API always has and the backend sometimes leaves out.
+//! Adds to events and items the members that the public API always has and the backend sometimes leaves out, and
+//! removes the padding in `obfuscation`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::protocol::json::splice::Splice;
 const ANNOTATIONS: (&str, &str) = ("annotations", "[]");
 const LOGPROBS: (&str, &str) = ("logprobs", "[]");
 
-/// The edits of an event. `names` are the tool names of open calls as JSON, by output index.
+/// Returns an event with these edits. `names` are the names of the called tools as JSON, by output index.
 pub(super) fn with_defaults<'a>(event: &EventMembers<'a>, names: &BTreeMap<u64, String>) -> Splice<'a> {
     let mut splice = Splice::new(event.text);
     let mut own: Vec<(&str, &str)> = Vec::new();
@@ -34,7 +35,7 @@ pub(super) fn with_defaults<'a>(event: &EventMembers<'a>, names: &BTreeMap<u64, 
     splice
 }
 
-/// Completes an output item.
+/// Adds missing members to an output item. `status` is that of a message without one.
 fn complete_item<'a>(item: Option<(&'a RawValue, RawObject<'a>)>, status: &str, splice: &mut Splice<'a>) {
     let Some((item, members)) = item else { return };
     match members.text("type").as_deref() {
@@ -74,7 +75,7 @@ fn fill(object: &str, members: &RawObject<'_>, wanted: &[(&str, &str)], splice: 
     }
 }
 
-/// Completes an item of the `output` list.
+/// Returns an item of the `output` list with missing members added.
 pub(super) fn completed_item(item: &RawValue) -> String {
     let mut splice = Splice::new(item.get());
     complete_item(object(item), r#""completed""#, &mut splice);

@@ -1,7 +1,8 @@
-//! Translates the input items.
+//! Translates the `input` of a request.
 //!
-//! Items are completed first (typed, references resolved), then the history is repaired as for the other APIs. Items of
-//! a Codex client are only completed: it keeps a valid history, and nothing of it may be lost.
+//! First, items get their type, and references are replaced by the stored items. Then the history is repaired as for
+//! the other APIs. The history of a Codex client isn't, except for repeated ids: it is valid, and nothing of it may be
+//! lost.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use crate::protocol::upstream_input::pairing::{self, OutputScope, OutputStatus, 
 use crate::protocol::upstream_input::replayed::SeenIds;
 use crate::protocol::upstream_input::{CallKind, cache, instructions, parameters};
 
-/// Reads the elements of `input`, and completes the items.
+/// Reads the elements of `input`, and adds the types that items lack.
 ///
 /// # Errors
 /// If it's neither a string nor an array, or an element isn't an object.
@@ -35,7 +36,8 @@ pub(super) fn read<'a>(input: &Field<'a, '_>) -> Result<Vec<InputElement<'a>>, P
     items.iter().enumerate().map(|(index, item)| item::read(&input.element(index, item), index)).collect()
 }
 
-/// Returns the items after those of an `earlier` conversation, with references replaced by the items.
+/// Returns the items of the `earlier` conversation, then those of the request, with references replaced by `known`
+/// items.
 ///
 /// # Errors
 /// If a referenced item is unknown.
@@ -45,7 +47,7 @@ pub(super) fn resolved<'a>(
     known: &BTreeMap<String, Box<RawValue>>,
 ) -> Result<Vec<InputItem<'a>>, ProxyError> {
     let earlier = earlier.into_iter().enumerate().map(|(index, json)| item::stored(json, index));
-    // The compaction has already happened.
+    // A stored request for a compaction has already been fulfilled.
     let earlier = earlier.filter(|item| item.kind != COMPACTION_TRIGGER).map(Ok);
     let new = elements.into_iter().enumerate().map(|(index, element)| match element {
         InputElement::Item(item) => Ok(item),
@@ -57,8 +59,8 @@ pub(super) fn resolved<'a>(
     earlier.chain(new).collect()
 }
 
-/// Removes the leading system messages and returns their text. `None` if there is nothing else in the conversation;
-/// messages with other parts than text stay.
+/// Removes the leading system messages that consist of text, and returns their text. `None`, and nothing is removed, if
+/// there are none or they are the whole conversation.
 pub(super) fn take_instructions(items: &mut Vec<InputItem<'_>>) -> Option<String> {
     let is_system = |item: &InputItem<'_>| item.input_kind() == InputKind::Message && item.has("role", "system");
     let leading: Vec<_> = items.iter().take_while(|item| is_system(item)).map_while(all_texts).collect();
@@ -71,7 +73,7 @@ pub(super) fn take_instructions(items: &mut Vec<InputItem<'_>>) -> Option<String
     joined
 }
 
-/// The text that the prompt cache key is derived from.
+/// The text of the first user message, from which the prompt cache key is derived.
 pub(super) fn first_user_text(items: &[InputItem<'_>]) -> String {
     let first = items.iter().find(|item| item.has("role", "user"));
     first.map(|item| item.with_texts(|texts| cache::text_prefix(texts.iter().flatten()))).unwrap_or_default()
@@ -82,14 +84,15 @@ fn all_texts(item: &InputItem<'_>) -> Option<Vec<String>> {
     item.with_texts(|texts| texts.iter().map(|text| Some(text.as_ref()?.read().into_owned())).collect())
 }
 
-/// Adds a message that requests JSON, unless a message does. The backend requires one for the format `json_object`.
+/// Adds a message that requests JSON, unless a message mentions JSON. The backend requires that for the format
+/// `json_object`.
 pub(super) fn request_json(items: &mut Vec<InputItem<'_>>) {
-    let requests_json = |item: &InputItem<'_>| {
+    let has_json_text = |item: &InputItem<'_>| {
         let mentions_json =
-            |texts: &[Option<JsonText<'_>>]| texts.iter().flatten().any(|text| parameters::asks_for_json(&text.read()));
+            |texts: &[Option<JsonText<'_>>]| texts.iter().flatten().any(|text| parameters::mentions_json(&text.read()));
         item.input_kind() == InputKind::Message && item.with_texts(mentions_json)
     };
-    if !items.iter().any(requests_json) {
+    if !items.iter().any(has_json_text) {
         let text = quoted(parameters::ASK_FOR_JSON);
         let message =
             format!(r#"{{"type":"message","role":"developer","content":[{{"type":"input_text","text":{text}}}]}}"#);
@@ -97,7 +100,7 @@ pub(super) fn request_json(items: &mut Vec<InputItem<'_>>) {
     }
 }
 
-/// The items as they are, without repeated ids.
+/// Returns the items unchanged, except that a repeated id is removed.
 pub(super) fn verbatim(items: Vec<InputItem<'_>>) -> Vec<Item<'_>> {
     let mut seen = SeenIds::default();
     let items = items.into_iter().map(|item| {
@@ -194,7 +197,8 @@ fn output_of(kind: CallKind) -> &'static str {
     }
 }
 
-/// ItemEdits the role `system`, which the backend rejects, to `developer`.
+/// Changes the role `system`, which the backend rejects, to `developer`, and applies the edits that every message
+/// needs.
 fn message(item: InputItem<'_>, drops_id: bool) -> InputItem<'_> {
     let role = item.has("role", "system").then_some("developer");
     item.with(&ItemEdits { role, drops_id, ..ItemEdits::default() })

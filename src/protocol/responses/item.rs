@@ -1,6 +1,7 @@
-//! An input item and the edits it needs.
+//! An input item and the edits that it needs.
 //!
-//! Only messages, reasoning, calls and outputs are parsed; other items keep their bytes.
+//! Edits keep the other bytes of the item. Only messages, reasoning, calls and outputs are edited; of other items, at
+//! most a repeated id is removed.
 
 use std::borrow::Cow;
 
@@ -17,15 +18,15 @@ use crate::protocol::json::{from_string, quoted, to_raw};
 use crate::protocol::upstream_input::CallKind;
 use crate::protocol::upstream_input::replayed::{self, is_output_only, repair_parts};
 
-/// The maximum length of an id.
+/// The maximum length of an item id that the backend accepts.
 const MAX_ID_CHARS: usize = 64;
 
-/// A complete item: typed, and not a reference.
+/// An item with its type, which isn't a reference.
 #[derive(Clone, Debug)]
 pub(super) struct InputItem<'a> {
     /// Its `type`; empty if it has none.
     pub(super) kind: Cow<'a, str>,
-    /// Its index in the request.
+    /// Its index in `input`, or among the stored items.
     pub(super) index: usize,
     source: ItemSource<'a>,
 }
@@ -33,11 +34,11 @@ pub(super) struct InputItem<'a> {
 /// Where an item's JSON comes from.
 #[derive(Clone, Debug)]
 enum ItemSource<'a> {
-    /// The request. Edits are collected and applied when the item is sent.
+    /// From the request. Edits are collected and applied when the item is written.
     Request { text: &'a str, members: RawObject<'a>, edits: Splice<'a> },
-    /// The request: a message that consists of one text, which is not copied.
+    /// From the request: a message whose content is a string, which is not copied.
     PlainMessage { role: Role, text: JsonText<'a>, members: RawObject<'a> },
-    /// Built here, or stored by an earlier request.
+    /// Built by the proxy, or stored by an earlier request.
     Owned(Box<RawValue>),
 }
 
@@ -49,7 +50,7 @@ pub(super) enum InputElement<'a> {
     Reference(Cow<'a, str>),
 }
 
-/// What an item is in a history.
+/// The kinds of items that the repair of a history distinguishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum InputKind {
     Message,
@@ -83,7 +84,7 @@ pub(super) fn read<'a>(item: &Field<'a, '_>, index: usize) -> Result<InputElemen
     Ok(InputElement::Item(InputItem { kind, index, source }))
 }
 
-/// Role and text of a message that has no other members.
+/// The role and text of a message whose content is a string and that needs no edits; `None` for any other item.
 fn plain_message<'a>(kind: &str, members: &RawObject<'a>) -> Option<(Role, JsonText<'a>)> {
     let is_plain = |name: &str| matches!(name, "type" | "role" | "content");
     if kind != "message" || !members.members().iter().all(|(name, _)| is_plain(name)) {
@@ -100,7 +101,7 @@ fn plain_message<'a>(kind: &str, members: &RawObject<'a>) -> Option<(Role, JsonT
     Some((role, JsonText::Literal(Cow::Borrowed(text))))
 }
 
-/// Adds the type of a message, and turns a text into a part.
+/// Adds a missing type to a message, and turns content that is a string into a part.
 fn complete_message<'a>(
     item: &Field<'a, '_>,
     members: &RawObject<'a>,
@@ -128,12 +129,12 @@ pub(super) fn of_text(literal: &str) -> InputItem<'static> {
 }
 
 impl<'a> InputItem<'a> {
-    /// A message that was built here.
+    /// A message that the proxy built, as JSON.
     pub(super) fn message(json: String, index: usize) -> Self {
         Self { kind: Cow::Borrowed("message"), index, source: ItemSource::Owned(from_string(json)) }
     }
 
-    /// Its JSON.
+    /// Its JSON, with the edits so far.
     pub(super) fn json(&self) -> Cow<'a, RawValue> {
         match &self.source {
             ItemSource::Request { text, edits, .. } => edits.raw().map_or_else(|| unedited(text), Cow::Owned),
@@ -179,7 +180,7 @@ impl<'a> InputItem<'a> {
     }
 }
 
-/// Edits of an item.
+/// Edits of an item: new values of members. `None` leaves a member as it is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ItemEdits<'c> {
     pub(super) role: Option<&'c str>,
@@ -189,7 +190,7 @@ pub(super) struct ItemEdits<'c> {
 }
 
 impl ItemEdits<'_> {
-    /// Adds these edits to a splice, and those that every item of its kind needs.
+    /// Adds these edits to a splice, and those that every item of the type `kind` needs.
     fn apply(&self, kind: &str, is_stored: bool, text: &str, members: &RawObject<'_>, edits: &mut Splice<'_>) {
         let mut added = Vec::new();
         let wanted = [("role", self.role), ("type", self.kind), ("call_id", self.call_id)];
@@ -211,7 +212,7 @@ impl ItemEdits<'_> {
 }
 
 impl InputItem<'_> {
-    /// Applies edits.
+    /// Applies edits, and those that every item of its type needs.
     pub(super) fn with(mut self, changes: &ItemEdits<'_>) -> Self {
         match &mut self.source {
             ItemSource::Request { text, members, edits } => changes.apply(&self.kind, false, text, members, edits),
@@ -240,7 +241,7 @@ impl InputItem<'_> {
         self
     }
 
-    /// Whether the id can't be from the backend, given the item's type.
+    /// Whether the item has an id that can't be the backend's, given the item's type.
     pub(super) fn has_foreign_id(&self) -> bool {
         let prefix = match &*self.kind {
             "message" => "msg_",
@@ -288,7 +289,7 @@ fn texts(content: &RawValue) -> Vec<Option<JsonText<'_>>> {
     parts.iter().map(|part| JsonText::from_literal(part.get("text")?)).collect()
 }
 
-/// A user message with an output whose call is missing.
+/// The user message that replaces an output whose call is missing: the text `lead`, then the output.
 pub(super) fn orphan<'a>(lead: &str, output: Option<&RawValue>, index: usize) -> InputItem<'a> {
     let output = output.map_or("\"\"", RawValue::get);
     let parts = if let Some(escaped) = output.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {

@@ -1,11 +1,11 @@
 //! The OpenAI Responses API. It is the backend's own API, so requests and events pass through.
 //!
 //! Some members are forced, filtered, completed or restored; everything else keeps its bytes, so that unknown items,
-//! tools and events survive. Requests: [`request`] reads the top level from an allow-list, `input` and `tools` repair
-//! what the backend would reject, [`translate`] builds the request. Responses: `raw_event` reads an event's members,
-//! `event_defaults` completes them, `response_echo` restores the client's values, `rebuild` builds items from deltas,
-//! [`reply`] and `ending` forward or end the response. Events for the Codex CLI (`codex_client`) stay as they are.
-//! [`compact`] is the compaction endpoint, [`socket`] the WebSocket transport.
+//! tools and events survive. Requests: [`request`] reads the known top-level members, `input`, `item` and `tools`
+//! repair what the backend would reject, [`translate`] builds the request. Responses: `raw_event` reads an event's
+//! members, `event_defaults` adds missing ones, `response_echo` restores the client's values, `rebuild` builds items
+//! from deltas, [`reply`] forwards events and `ending` ends the response. A stream for a Codex client (`codex_client`)
+//! stays as it is. [`compact`] is the compaction endpoint, [`socket`] the WebSocket transport.
 
 mod codex_client;
 pub mod compact;
@@ -61,16 +61,16 @@ impl Dialect for Responses {
         context: &mut Context<'_>,
         options: &Options,
     ) -> Result<Plan<'a, ResponsesReply>, ProxyError> {
-        let Translation { upstream, mode, echo, draft } = translate::translate(request, context, options)?;
-        Ok(Plan { upstream, mode, reply: ResponsesReply::new(echo, draft) })
+        let Translation { upstream, mode, echo, store_context } = translate::translate(request, context, options)?;
+        Ok(Plan { upstream, mode, reply: ResponsesReply::new(echo, store_context) })
     }
 
     fn references(request: &Self::Request<'_>) -> References {
         request.references()
     }
 
-    fn resolve_references(request: &mut Self::Request<'_>, recalled: ResolvedReferences) {
-        request.recalled = recalled;
+    fn resolve_references(request: &mut Self::Request<'_>, resolved: ResolvedReferences) {
+        request.resolved = resolved;
     }
 
     fn forwarded_headers(headers: &HeaderMap) -> Option<HeaderMap> {

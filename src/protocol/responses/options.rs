@@ -9,7 +9,7 @@ pub struct Options {
     pub store: Store,
     /// Whether a complete stream ends with `[DONE]` (`responses.done_marker`).
     pub done_marker: bool,
-    /// What the requests are for. Set by the endpoint, not by the user.
+    /// What the request is for. Set by the server, not by the user.
     pub purpose: Purpose,
 }
 
@@ -19,9 +19,11 @@ pub enum Purpose {
     /// A response over HTTP, stored unless the client or the settings disable it.
     #[default]
     Http,
-    /// A response on a WebSocket connection, which always keeps it for later requests on the same connection.
+    /// A response on a WebSocket connection. If it isn't stored like one over HTTP, it is kept until the connection
+    /// ends.
     WebSocket,
-    /// The start of a conversation on a WebSocket connection: kept like a response, without generating output.
+    /// The start of a conversation on a WebSocket connection: kept like a response, but without output or a backend
+    /// call.
     Warmup,
 }
 

@@ -1,4 +1,4 @@
-//! A backend event whose members are not parsed further.
+//! A backend event whose top-level members are raw JSON: all that is needed to forward it.
 
 use std::borrow::Cow;
 
@@ -8,14 +8,14 @@ use crate::protocol::codex::Usage;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::Str;
 
-/// The data of an event.
+/// The data of a server-sent event or WebSocket frame.
 #[derive(Clone, Debug)]
 pub enum RawEvent<'a> {
-    /// An event.
+    /// An object with a `type`.
     Event(EventMembers<'a>),
     /// Empty, or `[DONE]`.
     Ignored,
-    /// Not an object with a valid type.
+    /// Anything else.
     Malformed(&'a str),
 }
 
@@ -24,7 +24,7 @@ pub enum RawEvent<'a> {
 pub struct EventMembers<'a> {
     /// The JSON.
     pub(super) text: &'a str,
-    /// The `type`.
+    /// The `type`; `response.completed` for its older name `response.done`.
     pub(super) kind: Cow<'a, str>,
     all: RawObject<'a>,
 }
@@ -38,11 +38,10 @@ impl<'a> From<&'a str> for RawEvent<'a> {
         let event = RawObject::parse(text).ok().and_then(|members| {
             let kind = serde_json::from_str::<Str<'a>>(members.get("type")?.get()).ok()?;
             let kind = match kind.into_cow() {
-                // An older name.
                 kind if kind == "response.done" => Cow::Borrowed("response.completed"),
                 kind => kind,
             };
-            // The type is sent in an `event:` line.
+            // The type is sent in an `event:` line, which a control character could end.
             (!kind.contains(char::is_control)).then_some(EventMembers { text, kind, all: members })
         });
         event.map_or(Self::Malformed(data), Self::Event)

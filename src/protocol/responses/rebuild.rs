@@ -1,4 +1,4 @@
-//! Builds the output items that no event completed from what was received of them.
+//! Completes output items that no event completed, with the texts that were received of them.
 
 use crate::protocol::json::quoted;
 use crate::protocol::json::raw_object::RawObject;
@@ -7,8 +7,9 @@ use crate::protocol::reply::Citation;
 use crate::protocol::reply::item::{AssembledItem, ItemKind};
 use crate::protocol::reply::progress::{ItemPart, PartKind};
 
-/// Builds the completed item. `added` is the item of its `added` event. `None` if the item is done, or if nothing of it
-/// was received. In a completed response, a function call may have no arguments.
+/// Builds the JSON of an item as it would be if it were complete. `added` is the JSON of the item in its
+/// `response.output_item.added` event, `status` that of the response. `None` if the item is done, or if no text of it
+/// was received, except that a function call in a completed response may have no arguments.
 pub(super) fn rebuilt_item(item: &AssembledItem, added: Option<&str>, status: &str) -> Option<String> {
     if item.is_done() {
         return None;
@@ -73,7 +74,7 @@ fn call_text(item: &AssembledItem) -> Option<String> {
     (!text.is_empty()).then(|| format!(r#""{text}""#))
 }
 
-/// The start of an item of which only deltas were received.
+/// The item without texts, for an item without an `added` event.
 fn start_of(item: &AssembledItem) -> Option<String> {
     let kind = match item.kind {
         ItemKind::Message => r#""type":"message","role":"assistant","content":[]"#,

@@ -1,10 +1,10 @@
 //! Forwards the backend's events to the client.
 //!
 //! An event is sent as it is, with edits in place: members that the public API always has are added, the response
-//! object gets the client's values, and events are numbered. Output items are kept, because the backend's terminal
-//! event doesn't list them (case `01-string-input`); an item that no event completed is built from its deltas. Events
-//! with complete texts take precedence over deltas, so an unreadable delta does no harm. A truncated response ends with
-//! `response.failed`.
+//! object gets the client's values, and events are numbered. Events for Codex clients are not edited. Output items are
+//! kept, because the backend's terminal event may not list them (case `01-string-input`); an item that no event
+//! completed is built from its deltas. Events with complete texts take precedence over deltas, so an unreadable delta
+//! does no harm if one follows. A truncated response ends with `response.failed`.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use crate::protocol::reply::finish::ReplyState;
 use crate::protocol::stored_refs::{ConversationContext, StoredResponse};
 use crate::protocol::{Encoder, Reply, Sink, Summary};
 
-/// The response object of a response that failed before the backend sent one.
+/// The response object to send if the backend has sent none.
 pub(super) const UNKNOWN_RESPONSE: &str =
     r#"{"id":"resp_unknown","object":"response","created_at":0,"status":"in_progress"}"#;
 
@@ -33,7 +33,7 @@ pub(super) const UNKNOWN_RESPONSE: &str =
 pub struct Event<'e> {
     pub(super) kind: &'e str,
     pub(super) data: Splice<'e>,
-    /// The response object, if the reply ends with this event and did not fail.
+    /// The JSON of the response object, if the reply ends with this event and did not fail.
     pub(super) response: Option<&'e str>,
 }
 
@@ -41,28 +41,33 @@ pub struct Event<'e> {
 #[derive(Debug)]
 pub struct ResponsesReply {
     pub(super) echo: ResponseEcho,
+    /// Number of the next event.
     sequence_number: u64,
     /// The last response object of the backend.
     pub(super) response: Option<Box<RawValue>>,
-    /// Completed items with defaults, by output index.
+    /// The JSON of completed items with defaults, by output index.
     pub(super) done_items: BTreeMap<u64, String>,
-    /// Items that started and are not complete, with defaults, by output index.
+    /// The JSON of items that began and are not complete, with defaults, by output index.
     pub(super) open_items: BTreeMap<u64, String>,
+    /// Follows the events, to rebuild items and to detect missing output.
     pub(super) assembler: Assembler,
     /// Names of the called tools as JSON, by output index.
     pub(super) call_names: BTreeMap<u64, String>,
+    /// `response.created` was sent.
     is_created: bool,
+    /// What to store with the response; `None` if it's not to be stored.
     pub(super) context: Option<ConversationContext>,
+    /// The response to store, once it is complete.
     pub(super) stored: Option<StoredResponse>,
     pub(super) encoder: EventEncoder,
     pub(super) usage: Option<Usage>,
     pub(super) state: ReplyState,
 }
 
-/// Encodes events in the framing of server-sent events, and keeps the response object of the last one.
+/// Encodes events as server-sent events. The document is the response object of the last event.
 #[derive(Debug)]
 pub struct EventEncoder {
-    /// A complete stream ends with `[DONE]`.
+    /// A stream that didn't fail ends with `[DONE]`.
     has_done_marker: bool,
     document: Option<String>,
 }
@@ -101,10 +106,10 @@ impl ResponsesReply {
         }
     }
 
-    /// The event to send while the backend sends none; `None` if the client doesn't need one.
+    /// The event to send on a WebSocket while the backend sends none; `None` if the client doesn't need one.
     #[must_use]
     pub fn keepalive_event(&self) -> Option<&'static str> {
-        // The idle timer of a Codex client is reset by events only.
+        // Only events reset the idle timer of a Codex client.
         (self.echo.forwarding == Forwarding::Verbatim).then_some(r#"{"type":"keepalive"}"#)
     }
 
@@ -127,7 +132,7 @@ impl ResponsesReply {
         }
     }
 
-    /// Whether to forward an event of another type.
+    /// Whether to forward an event of a type that needs no handling.
     fn is_forwarded(&self, kind: &str) -> bool {
         match self.echo.forwarding {
             Forwarding::Normalized => kind.starts_with("response.") && kind != "response.metadata",
@@ -148,7 +153,8 @@ impl ResponsesReply {
         self.send(event, data, None, sink);
     }
 
-    /// Sends `response.created`, unless it was sent: the SDKs require it as the first event.
+    /// Sends `response.created`, unless it was sent or events are forwarded verbatim: the SDKs require it as the first
+    /// event. `response` is the backend's response object, if known.
     pub(super) fn ensure_created(&mut self, response: Option<&RawValue>, sink: &mut impl Sink<EventEncoder>) {
         if std::mem::replace(&mut self.is_created, true) || self.echo.forwarding == Forwarding::Verbatim {
             return;
@@ -175,6 +181,7 @@ impl ResponsesReply {
         self.send(event, data, None, sink);
     }
 
+    /// Sends an event of the backend with the edits in `data` and a number; without edits if it is forwarded verbatim.
     pub(super) fn send<'e>(
         &mut self,
         event: &'e EventMembers<'_>,

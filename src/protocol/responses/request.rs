@@ -1,8 +1,8 @@
-//! A decoded Responses request: top-level members by name, nested values unparsed.
+//! Reads a Responses request: its top-level members by name; most nested values stay raw JSON.
 //!
-//! The backend rejects unknown members, so only known ones are sent. Members that are left out and could have made a
-//! difference are named in the warnings. A `null` member counts as absent. Requests whose meaning would change without
-//! a member are rejected.
+//! The backend rejects unknown members, so only known ones are sent. A member that is left out and could have changed
+//! the response is named in the warnings; if the meaning of the request would change without it, the request is
+//! rejected. A `null` member counts as absent.
 
 use std::borrow::Cow;
 
@@ -38,11 +38,11 @@ pub struct ResponsesRequest<'a> {
     pub(super) user: Option<Cow<'a, str>>,
     pub(super) stream_options: RawObject<'a>,
     pub(super) client_metadata: Option<&'a RawValue>,
-    /// `store: false`.
+    /// `store` is false.
     pub(super) is_unstored: bool,
-    /// The stored responses and items that it references.
-    pub(super) recalled: ResolvedReferences,
-    /// Members that the response echoes, as the client wrote them.
+    /// What the server found for the ids in the request; empty when it is decoded.
+    pub(super) resolved: ResolvedReferences,
+    /// The members in [`ECHOED_MEMBERS`], as the client wrote them.
     pub(super) echoed: Vec<(&'static str, &'a RawValue)>,
     /// Members to name in the warnings, in order.
     pub(super) ignored: Ignored,
@@ -53,6 +53,7 @@ pub struct ResponsesRequest<'a> {
 pub(super) struct Reasoning<'a> {
     pub(super) effort: Option<Effort>,
     pub(super) summary: SummaryOption<'a>,
+    /// The other members, and an effort that is a number.
     pub(super) rest: RawObject<'a>,
 }
 
@@ -68,15 +69,16 @@ pub(super) enum SummaryOption<'a> {
     Value(Cow<'a, str>),
 }
 
-/// `text`: all members, and what one of them says.
+/// `text`: all members, and one interpreted value.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Text<'a> {
+    /// `format.type` is `json_object`.
     pub(super) is_json_object: bool,
     pub(super) members: RawObject<'a>,
 }
 
-/// Members that the response echoes.
-pub(super) const ECHOED: [&str; 10] = [
+/// Members whose values the response object repeats.
+pub(super) const ECHOED_MEMBERS: [&str; 10] = [
     "instructions",
     "metadata",
     "parallel_tool_calls",
@@ -89,22 +91,22 @@ pub(super) const ECHOED: [&str; 10] = [
     "user",
 ];
 
-/// Decodes a body.
+/// Reads a request body.
 ///
 /// # Errors
 /// If it isn't a JSON object, a known member has an invalid type or value, or the request needs an unavailable
 /// feature.
 pub fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
-    let envelope = RawObject::from_body(body)?;
+    let members = RawObject::from_body(body)?;
     let mut request = ResponsesRequest::default();
-    for (name, field) in envelope.fields() {
+    for (name, field) in members.fields() {
         request.set(name, &field)?;
     }
     Ok(request)
 }
 
 impl<'a> ResponsesRequest<'a> {
-    /// The ids that it references.
+    /// The ids of stored responses and items that the request refers to.
     pub(super) fn references(&self) -> References {
         let elements = self.input.iter().flatten();
         let items = elements.filter_map(|element| match element {
@@ -118,7 +120,7 @@ impl<'a> ResponsesRequest<'a> {
     /// The same request, without the members that shape a reply.
     pub(super) fn for_compaction(mut self) -> Self {
         if self.previous_response_id.is_some() {
-            // The stored conversation alone can be compacted.
+            // The stored conversation can be compacted without further input.
             self.input.get_or_insert_default();
         }
         self.text.is_json_object = false;
@@ -128,13 +130,13 @@ impl<'a> ResponsesRequest<'a> {
         self
     }
 
-    /// The form of the response.
+    /// Whether the client wants a stream.
     pub(super) fn mode(&self) -> Mode {
         if self.stream { Mode::Stream } else { Mode::Document }
     }
 
     fn set(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
-        if let Some(name) = ECHOED.into_iter().find(|echoed| *echoed == name) {
+        if let Some(name) = ECHOED_MEMBERS.into_iter().find(|echoed| *echoed == name) {
             self.echoed.retain(|(own, _)| *own != name);
             self.echoed.push((name, field.raw()));
         }
@@ -206,7 +208,7 @@ fn include<'a>(list: &Field<'a, '_>) -> Result<Vec<(Cow<'a, str>, &'a RawValue)>
     list.each(|name| Ok((name.text()?, name.raw())))
 }
 
-/// The only option that the backend accepts.
+/// Returns the only option that the backend accepts, if the client sent it.
 fn stream_options<'a>(field: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError> {
     const DELIVERY: &str = "reasoning_summary_delivery";
     let mut options = RawObject::default();
@@ -216,7 +218,7 @@ fn stream_options<'a>(field: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError
     Ok(options)
 }
 
-/// Whether the warnings name a member that is left out.
+/// Whether a member that is left out is reported as ignored: not if it can't change the response.
 ///
 /// # Errors
 /// If the request needs an unavailable feature.

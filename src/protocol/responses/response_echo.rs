@@ -1,14 +1,14 @@
-//! The response object with the client's values.
+//! Rewrites the backend's response object with the client's values.
 //!
-//! The backend fills in what it was sent: its name of the model, the translated instructions, `store: false`. The
-//! client receives its own values instead, and every member that the public API always has, because clients are
-//! generated from its schema.
+//! The backend's object repeats what the proxy sent: the backend's name of the model, the translated instructions,
+//! `store: false`. The client receives its own values instead, and every member that the public API always has, because
+//! client libraries are generated from its schema.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::request::ECHOED;
+use super::request::ECHOED_MEMBERS;
 use crate::protocol::json::quoted;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
@@ -16,26 +16,26 @@ use crate::protocol::json::splice::Splice;
 /// What the request determines about the response.
 #[derive(Clone, Debug)]
 pub struct ResponseEcho {
-    /// Members that are the client's or constant: name and JSON.
+    /// The members whose value isn't the backend's: name, and the client's or a constant JSON.
     own: Vec<(&'static str, Cow<'static, str>)>,
     /// How events are forwarded.
     pub forwarding: Forwarding,
-    /// Whether a complete stream ends with `[DONE]`.
+    /// Whether a stream that didn't fail ends with `[DONE]`.
     pub done_marker: bool,
 }
 
 /// How events are forwarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Forwarding {
-    /// Filtered, completed, numbered, with the client's values.
+    /// In the form of the public API: filtered, with missing members, numbers and the client's values.
     #[default]
     Normalized,
-    /// Unchanged, for a Codex client.
+    /// Unchanged, for a stream of a Codex client.
     Verbatim,
 }
 
-/// Members with the same value in every response, because the feature is unavailable.
-const CONSTANT: [(&str, &str); 7] = [
+/// Members with the same value in every response, because the backend lacks the feature.
+const CONSTANT_MEMBERS: [(&str, &str); 7] = [
     ("background", "false"),
     ("frequency_penalty", "0.0"),
     ("max_output_tokens", "null"),
@@ -45,8 +45,8 @@ const CONSTANT: [(&str, &str); 7] = [
     ("truncation", r#""disabled""#),
 ];
 
-/// Members with the backend's value that are required.
-const UPSTREAM: [&str; 13] = [
+/// Members with the backend's value that the public API always has, besides `usage`.
+const UPSTREAM_MEMBERS: [&str; 13] = [
     "id",
     "object",
     "created_at",
@@ -62,23 +62,23 @@ const UPSTREAM: [&str; 13] = [
     "top_p",
 ];
 
-/// Approximate size of the members that the backend leaves out.
+/// Approximate length of the members that the backend leaves out.
 const ADDED_BYTES: usize = 1024;
 
 impl ResponseEcho {
-    /// Creates the echo for a request with this model name and these members.
+    /// Creates the echo for a request with this model name and these members (`sent`).
     #[must_use]
     pub fn new(model: &str, sent: &[(&'static str, &RawValue)], forwarding: Forwarding, done_marker: bool) -> Self {
-        let echoed = ECHOED.into_iter().map(|name| {
+        let echoed = ECHOED_MEMBERS.into_iter().map(|name| {
             let own = sent.iter().rev().find(|(sent, _)| *sent == name);
             (name, own.map_or(Cow::Borrowed(default_value(name)), |(_, raw)| Cow::Owned(raw.get().to_owned())))
         });
-        let constant = CONSTANT.into_iter().map(|(name, value)| (name, Cow::Borrowed(value)));
+        let constant = CONSTANT_MEMBERS.into_iter().map(|(name, value)| (name, Cow::Borrowed(value)));
         let model = std::iter::once(("model", Cow::Owned(quoted(model))));
         Self { own: model.chain(echoed).chain(constant).collect(), forwarding, done_marker }
     }
 
-    /// Rewrites a response object for the client. The members in `set` take precedence.
+    /// Returns the JSON of a response object for the client. The members in `set` take precedence.
     pub(super) fn restore(&self, response: &RawObject<'_>, set: &[(&str, &str)]) -> String {
         // Sized up front, to avoid copies while growing.
         let bytes: usize = response.members().iter().map(|(name, value)| name.len() + value.text().len() + 4).sum();
@@ -88,7 +88,7 @@ impl ResponseEcho {
             put(&mut object, name, &self.value(name, Some(value.text()), set));
         }
         let own = self.own.iter().map(|(name, _)| *name);
-        for name in UPSTREAM.into_iter().chain(own).chain(["usage"]) {
+        for name in UPSTREAM_MEMBERS.into_iter().chain(own).chain(["usage"]) {
             if response.get(name).is_none() {
                 put(&mut object, name, &self.value(name, None, set));
             }
@@ -118,7 +118,7 @@ impl ResponseEcho {
     }
 }
 
-/// The default of an echoed member.
+/// The value of an echoed member that the client didn't send.
 fn default_value(name: &str) -> &'static str {
     match name {
         "metadata" => "{}",
@@ -129,7 +129,7 @@ fn default_value(name: &str) -> &'static str {
     }
 }
 
-/// Adds the details that clients expect to the token counts.
+/// Returns `usage` with zeros for the detailed token counts that it lacks.
 fn complete_usage(usage: &str) -> Cow<'_, str> {
     const DETAILS: [(&str, &[&str]); 2] = [
         ("input_tokens_details", &["cached_tokens", "cache_write_tokens"]),
@@ -160,7 +160,7 @@ fn complete_usage(usage: &str) -> Cow<'_, str> {
     splice.text()
 }
 
-/// Appends a member. Concatenates by hand, because it runs about 30 times per response object.
+/// Appends a member. Doesn't use a serializer, because it runs about 30 times per response object.
 fn put(object: &mut String, name: &str, value: &str) {
     if object.len() > 1 {
         object.push(',');

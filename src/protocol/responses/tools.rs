@@ -1,5 +1,5 @@
-//! `tools` and `tool_choice`. They are sent as they are, except for tool types that the backend spells differently and
-//! the nested form of Chat Completions, which some clients use here too.
+//! Reads `tools` and `tool_choice`. They are sent as they are, except that the types of web search become the
+//! backend's, and the nested form of Chat Completions, which some clients use here too, becomes flat.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use crate::protocol::upstream_input::parameters::tool_choice_keyword;
 
 const WEB_SEARCH: &str = r#""web_search""#;
 
-/// Reads the tools, and whether one of them is the web search.
+/// Reads the tools, and whether one of them is web search.
 pub(super) fn read(list: &RawValue) -> Result<(Vec<Tool<'_>>, bool), ProxyError> {
     let list = Field::root("tools", list);
     let mut has_web_search = false;
@@ -65,7 +65,8 @@ fn is_web_search(kind: &str) -> bool {
     kind.starts_with("web_search")
 }
 
-/// Converts a tool or a choice to the backend's form. `default` are members that the nested form may leave out.
+/// Converts a tool or a tool choice to the backend's form. `default` is the JSON, after a comma, of a member that a
+/// nested function may leave out.
 fn adapted<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>, kind: &str, default: &'static str) -> Cow<'a, RawValue> {
     if is_web_search(kind)
         && kind != "web_search"

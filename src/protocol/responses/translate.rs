@@ -1,5 +1,7 @@
-//! Translates a Responses request into the backend's request. A pure function, because any variation would miss the
-//! prompt cache.
+//! Translates a Responses request to the backend's request.
+//!
+//! A pure function of its arguments: the same conversation must produce the same bytes in every turn, or the backend's
+//! prompt cache is missed.
 
 use std::borrow::Cow;
 
@@ -27,10 +29,10 @@ pub struct Translation<'a> {
     pub upstream: codex::Request<'a>,
     /// The form of the response.
     pub mode: Mode,
-    /// The client's values for the response.
+    /// What the request determines about the response, such as the client's values of members.
     pub echo: ResponseEcho,
-    /// The part of the request to store with the response; `None` if it's not to be stored.
-    pub draft: Option<ConversationContext>,
+    /// What to store with the response; `None` if it's not to be stored.
+    pub store_context: Option<ConversationContext>,
 }
 
 /// Translates a request.
@@ -52,13 +54,13 @@ pub fn translate<'a>(
     let first_user_text = input::first_user_text(&items);
     let (tools, has_web_search) = request.tools.map_or(Ok((Vec::new(), false)), tools::read)?;
     let tool_choice = request.tool_choice.map_or(Ok(ToolChoice::Auto), tools::choice)?;
-    let occasion = RequestTraits::with_effort(request.reasoning.effort, has_web_search);
-    let choice = context.models.resolve_for(&name, occasion);
-    let effort = effort(&mut request, &choice, occasion, context);
-    if !context.models.supports_verbosity(&choice.slug) && request.text.members.remove("verbosity") {
+    let traits = RequestTraits::with_effort(request.reasoning.effort, has_web_search);
+    let model = context.models.resolve_for(&name, traits);
+    let effort = effort(&mut request, &model, traits, context);
+    if !context.models.supports_verbosity(&model.slug) && request.text.members.remove("verbosity") {
         context.warnings.ignored("verbosity");
     }
-    let service_tier = parameters::service_tier(request.service_tier, &choice);
+    let service_tier = parameters::service_tier(request.service_tier, &model);
     let is_lite = lite::is_marked(context.headers, request.client_metadata);
     let format = if is_lite { WireFormat::ClientLite } else { WireFormat::Classic };
     let (instructions, input) = instructions_and_input(&mut request, items, is_codex, context)?;
@@ -74,7 +76,7 @@ pub fn translate<'a>(
     let mode = request.mode();
     let mut upstream = codex::Request {
         format,
-        model: Cow::Owned(choice.slug),
+        model: Cow::Owned(model.slug),
         instructions,
         input,
         tools,
@@ -92,9 +94,9 @@ pub fn translate<'a>(
     let done_marker = options.done_marker && forwarding == Forwarding::Normalized;
     let echo = ResponseEcho::new(&name, &request.echoed, forwarding, done_marker);
     let cache_key = || upstream.prompt_cache_key.clone().into_owned();
-    let draft =
+    let store_context =
         stored_input.zip(scope).map(|(input, scope)| ConversationContext { input, cache_key: cache_key(), scope });
-    Ok(Translation { upstream, mode, echo, draft })
+    Ok(Translation { upstream, mode, echo, store_context })
 }
 
 /// Which requests may refer to the response; `None` if it isn't stored.
@@ -111,7 +113,7 @@ fn store_scope(request: &ResponsesRequest<'_>, options: &Options) -> Option<Stor
 fn conversation<'a>(request: &mut ResponsesRequest<'a>, purpose: Purpose) -> Result<Vec<InputItem<'a>>, ProxyError> {
     let empty = (purpose == Purpose::Warmup).then(Vec::new);
     let new = request.input.take().or(empty).ok_or_else(|| Refusal::missing("input"))?;
-    let earlier = match (&request.previous_response_id, &mut request.recalled.response) {
+    let earlier = match (&request.previous_response_id, &mut request.resolved.response) {
         (None, _) => Vec::new(),
         (Some(_), Some(earlier)) => std::mem::take(&mut earlier.items),
         (Some(id), None) => {
@@ -119,7 +121,7 @@ fn conversation<'a>(request: &mut ResponsesRequest<'a>, purpose: Purpose) -> Res
             return Err(Refusal::coded("previous_response_not_found", "previous_response_id", message));
         }
     };
-    let items = input::resolved(new, earlier, &request.recalled.items)?;
+    let items = input::resolved(new, earlier, &request.resolved.items)?;
     if items.is_empty() && purpose != Purpose::Warmup { Err(empty_input()) } else { Ok(items) }
 }
 
@@ -146,22 +148,22 @@ fn instructions_and_input<'a>(
     Ok((instructions, input))
 }
 
-/// The reasoning effort. A configured route takes precedence over the client's member, and that over a suffix of the
-/// model's name. A number as the member is sent unchanged.
+/// The reasoning effort. That of a configured route takes precedence over the client's `reasoning.effort`, and that
+/// over a suffix of the model's name. A number is sent unchanged in `ExtraMembers::reasoning`.
 fn effort(
     request: &mut ResponsesRequest<'_>,
-    choice: &ResolvedModel,
-    occasion: RequestTraits,
+    model: &ResolvedModel,
+    traits: RequestTraits,
     context: &mut Context<'_>,
 ) -> Option<Effort> {
-    if choice.is_effort_routed {
+    if model.is_effort_routed {
         request.reasoning.rest.remove("effort");
     }
     let is_number = request.reasoning.rest.get("effort").is_some();
     if is_number {
         return None;
     }
-    parameters::effort_for(choice, request.reasoning.effort, occasion, ClampWarning::Noted, context)
+    parameters::effort_for(model, request.reasoning.effort, traits, ClampWarning::Noted, context)
 }
 
 fn summary(summary: SummaryOption<'_>, is_codex: bool) -> Option<Cow<'_, str>> {
@@ -178,7 +180,7 @@ fn extra_members<'a>(request: &mut ResponsesRequest<'a>, is_codex: bool) -> Extr
     let Text { members, .. } = std::mem::take(&mut request.text);
     let include = std::mem::take(&mut request.include);
     let is_sent = |name: &str| match name {
-        // The body always includes it.
+        // The body always includes this value.
         "reasoning.encrypted_content" => false,
         "message.output_text.logprobs" => is_codex,
         _ => true,
@@ -201,7 +203,7 @@ fn cache_key<'a>(
     if let Some(key) = request.prompt_cache_key.take().filter(|key| !key.trim().is_empty()) {
         return cache::fit(key);
     }
-    if let Some(earlier) = request.recalled.response.take() {
+    if let Some(earlier) = request.resolved.response.take() {
         return Cow::Owned(earlier.cache_key);
     }
     cache::choose(None, request.user.as_deref(), context, upstream, first_user_text)

@@ -1,26 +1,27 @@
 //! Estimates the input tokens of a request.
 //!
-//! The first [`EXACT_BYTES`] of text are tokenized, so that a count takes bounded time; the rest is estimated from its
-//! length. An image counts as a medium-sized one, files and encrypted reasoning count by size. What the backend adds
-//! around the texts is not public: a constant per item stands for it.
+//! The first [`MAX_TOKENIZED_BYTES`] of text are tokenized, so that an estimate takes bounded time; the rest counts by
+//! length. Every image counts as a medium-sized one; files and encrypted reasoning count by size. What the backend adds
+//! around the texts is not public; [`TOKENS_PER_ITEM`] is a guess.
 
 use super::count;
 use crate::protocol::codex::request::{Content, Request};
 use crate::protocol::json::raw_object::Value;
 use crate::protocol::json::string::RawText;
 
-/// How much text is tokenized.
-const EXACT_BYTES: usize = 512 * 1024;
+/// Maximum length of the text that is tokenized, per request.
+const MAX_TOKENIZED_BYTES: usize = 512 * 1024;
+/// For the text after that, and for decoded encrypted reasoning.
 const BYTES_PER_TOKEN: usize = 4;
 const TOKENS_PER_ITEM: usize = 4;
 const TOKENS_PER_IMAGE: usize = 1000;
-/// A PDF page has about 30,000 bytes and 1,500 tokens.
+/// For decoded files. A PDF page has about 30,000 bytes and 1,500 tokens.
 const FILE_BYTES_PER_TOKEN: usize = 20;
-/// In a body that can't be parsed, longer text without white space is an image or a file.
+/// In a body that can't be translated, a longer string without spaces and line breaks counts as an image.
 const MAX_WORD_BYTES: usize = 4096;
 /// Members of an item that the model doesn't read.
-const METADATA: [&str; 6] = ["type", "id", "call_id", "role", "status", "phase"];
-/// Deeper values count as text.
+const UNREAD_MEMBERS: [&str; 6] = ["type", "id", "call_id", "role", "status", "phase"];
+/// Values that are nested deeper count as text.
 const MAX_DEPTH: usize = 256;
 
 /// Estimates the input tokens of a request. Loads the vocabulary on first use.
@@ -45,8 +46,8 @@ pub fn of_json(text: &str) -> u64 {
 #[derive(Default)]
 struct Estimate {
     tokens: usize,
-    /// How much text was tokenized.
-    exact_bytes: usize,
+    /// Length of the text that was tokenized so far.
+    tokenized_bytes: usize,
 }
 
 impl Estimate {
@@ -71,10 +72,10 @@ impl Estimate {
     }
 
     fn text(&mut self, text: &str) {
-        let left = EXACT_BYTES.saturating_sub(self.exact_bytes);
-        let (exact, rest) = text.split_at(super::boundary_before(text, left));
-        self.exact_bytes += exact.len();
-        self.tokens += count(exact) + rest.len().div_ceil(BYTES_PER_TOKEN);
+        let left = MAX_TOKENIZED_BYTES.saturating_sub(self.tokenized_bytes);
+        let (tokenized, rest) = text.split_at(super::boundary_before(text, left));
+        self.tokenized_bytes += tokenized.len();
+        self.tokens += count(tokenized) + rest.len().div_ceil(BYTES_PER_TOKEN);
     }
 
     /// Adds the value of a member called `name`.
@@ -82,7 +83,7 @@ impl Estimate {
         match value {
             Value::Open(open) => {
                 let members = open.object().map(|object| object.members()).unwrap_or_default();
-                for (name, value) in members.iter().filter(|(name, _)| !METADATA.contains(&&**name)) {
+                for (name, value) in members.iter().filter(|(name, _)| !UNREAD_MEMBERS.contains(&&**name)) {
                     self.value(name, value);
                 }
                 open.list().unwrap_or_default().iter().for_each(|element| self.value(name, element));
@@ -119,17 +120,21 @@ mod tests {
     use serde_json::json;
     use serde_json::value::RawValue;
 
-    use super::{EXACT_BYTES, Estimate, TOKENS_PER_IMAGE, of_json};
+    use super::{Estimate, MAX_TOKENIZED_BYTES, TOKENS_PER_IMAGE, of_json};
     use crate::protocol::codex::request::Content;
 
     #[test]
-    fn text_after_the_exact_bytes_counts_by_length() {
+    fn text_after_the_tokenized_bytes_counts_by_length() {
         let mut estimate = Estimate::default();
         estimate.text("hello world");
         assert_eq!(estimate.total(), 2);
-        estimate.exact_bytes = EXACT_BYTES - 1;
+        estimate.tokenized_bytes = MAX_TOKENIZED_BYTES - 1;
         estimate.text(&"é".repeat(1000));
-        assert_eq!((estimate.total(), estimate.exact_bytes), (502, EXACT_BYTES - 1), "characters stay whole");
+        assert_eq!(
+            (estimate.total(), estimate.tokenized_bytes),
+            (502, MAX_TOKENIZED_BYTES - 1),
+            "characters stay whole"
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Counts text as it arrives and cuts it at a token limit.
 //!
-//! Only the end of a text can still change its tokens: the last word and the one before it (`they` and `'r` become one
-//! word when an `e` follows). Everything before is final and dropped, so a delta costs its own length plus two words.
-//! Accepted text never has more tokens than the limit, as [`super::count`] counts each segment.
+//! When text is added, only the tokens of the last two pieces can still change (`they` and `'r` become one word when an
+//! `e` follows). Everything before is final and dropped, so a delta takes time linear in its own length. The accepted
+//! texts never have more tokens than the limit, if [`super::count`] counts each segment on its own.
 //!
 //! Texts stay escaped, as in the backend's JSON, and are cut between characters. If a delta ends with the first half of
 //! a surrogate pair, the maximum cost of a character is charged for it, so that the second half always fits.
@@ -14,7 +14,7 @@ use crate::protocol::json::string::RawText;
 
 /// Counted in place of a character whose second half is missing: no character has more tokens.
 const MOST_EXPENSIVE: char = '\u{10FFFF}';
-/// Length of an escaped surrogate (`\ud83d`).
+/// Length of the escape of one surrogate (`\ud83d`).
 const HALF_BYTES: usize = 6;
 
 /// A text of a response that is counted separately from the others.
@@ -38,16 +38,17 @@ pub struct Meter {
     tail: String,
     tail_tokens: usize,
     segment: Option<Segment>,
-    /// The first half of a surrogate pair at the end of the text. The tail has [`MOST_EXPENSIVE`] in its place.
+    /// The escape of a high surrogate at the end of the text, whose low surrogate hasn't arrived. The tail has
+    /// [`MOST_EXPENSIVE`] in its place.
     half: Option<String>,
 }
 
-/// Text to add, with the half of a surrogate pair before it.
+/// Text to add, preceded by the first half of a surrogate pair if the text before ended with one.
 struct Addition {
     decoded: String,
-    /// Start of each character: in the decoded text, in the escaped text.
+    /// Start of each character, then the end of the text: byte offsets in the decoded and in the escaped text.
     starts: Vec<(usize, usize)>,
-    /// How much of the decoded and of the escaped text has been accepted before.
+    /// Bytes of the decoded and of the escaped text that were accepted before: those of a completed surrogate pair.
     accepted: (usize, usize),
 }
 
@@ -65,7 +66,7 @@ impl Meter {
         u64::try_from(self.settled + self.tail_tokens).unwrap_or(u64::MAX)
     }
 
-    /// Adds a text and returns the part within the limit; `Break` if that isn't all of it.
+    /// Adds escaped text and returns the part within the limit; `Break` if that isn't all of it.
     pub fn push<'t>(&mut self, segment: Segment, escaped: &'t str) -> ControlFlow<&'t str, &'t str> {
         if escaped.is_empty() {
             return ControlFlow::Continue(escaped);
@@ -93,7 +94,7 @@ impl Meter {
         ControlFlow::Break(escaped.get(..accepted).unwrap_or_default())
     }
 
-    /// Where to cut the tail if it exceeds the limit; at `min_end` or later.
+    /// Where to cut the tail if it exceeds the limit: a byte offset of at least `min_end`. `None` if it fits.
     fn first_excess(&self, min_end: usize) -> Option<usize> {
         let left = self.limit.saturating_sub(self.settled);
         let (mut begin, mut tokens) = (0, 0);
@@ -111,16 +112,17 @@ impl Meter {
         None
     }
 
-    /// Drops all words except the last two.
+    /// Drops all pieces except the last two.
     fn settle(&mut self) {
-        let words: Vec<(usize, usize)> = pieces(&self.tail).map(|piece| (piece.len(), tokens_of(piece))).collect();
-        let (settled, open) = words.split_at(words.len().saturating_sub(2));
+        let counted: Vec<(usize, usize)> = pieces(&self.tail).map(|piece| (piece.len(), tokens_of(piece))).collect();
+        let (settled, open) = counted.split_at(counted.len().saturating_sub(2));
         self.settled += settled.iter().map(|(_, tokens)| tokens).sum::<usize>();
         self.tail_tokens = open.iter().map(|(_, tokens)| tokens).sum();
         let settled_bytes: usize = settled.iter().map(|(bytes, _)| bytes).sum();
         self.tail.drain(..settled_bytes);
     }
 
+    /// Ends the segment: its tokens are final.
     fn settle_all(&mut self) {
         self.settled += std::mem::take(&mut self.tail_tokens);
         self.tail.clear();
@@ -168,7 +170,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{STRETCH_BYTES, count};
+    use super::super::{MAX_PIECE_BYTES, count};
     use super::{Meter, Segment};
     use crate::protocol::json::string::RawText;
 
@@ -225,10 +227,10 @@ mod tests {
         let mut meter = Meter::new(u64::MAX);
         for _ in 0..5000 {
             assert!(meter.push(TEXT, "日本").is_continue());
-            assert!(meter.tail.len() <= 2 * STRETCH_BYTES, "{}", meter.tail.len());
+            assert!(meter.tail.len() <= 2 * MAX_PIECE_BYTES, "{}", meter.tail.len());
         }
         let exact = count(&"日本".repeat(5000)) as u64;
-        assert!(meter.tokens().abs_diff(exact) <= 2 * 30_000 / STRETCH_BYTES as u64, "{} {exact}", meter.tokens());
+        assert!(meter.tokens().abs_diff(exact) <= 2 * 30_000 / MAX_PIECE_BYTES as u64, "{} {exact}", meter.tokens());
     }
 
     /// Pieces of text in which words run into each other in every way that the tokenizer knows.

@@ -3,9 +3,9 @@
 //! The vocabulary is part of the program. Unpacking it takes about 70 ms and 40 MB of memory, so it happens on first
 //! use; call [`load`] beforehand where that delay isn't acceptable. Counting is a pure function of the text.
 //!
-//! A word longer than [`STRETCH_BYTES`] (base64, text without spaces) is counted in stretches of that length, so the
-//! cost of a growing text depends on its end only. Each border between stretches can change the count by about one
-//! token; otherwise it's exact.
+//! A word longer than [`MAX_PIECE_BYTES`] (base64, text without spaces) is counted in pieces of that length, so that
+//! recounting the end of a growing text takes bounded time. Each border between the pieces of a word can change the
+//! count by about one token; otherwise it's exact.
 
 mod estimate;
 mod meter;
@@ -17,8 +17,8 @@ use bpe_openai::Tokenizer;
 pub use estimate::{of_json, of_request};
 pub use meter::{Meter, Segment};
 
-/// The maximum length of a word that is counted as a whole.
-pub const STRETCH_BYTES: usize = 512;
+/// Maximum length of a piece, the unit of counting: a word of the tokenizer, or a part of a longer word.
+pub const MAX_PIECE_BYTES: usize = 512;
 
 static TOKENIZER: OnceLock<&'static Tokenizer> = OnceLock::new();
 
@@ -45,7 +45,7 @@ pub fn is_loaded() -> bool {
     TOKENIZER.get().is_some()
 }
 
-/// Counts the tokens of a text.
+/// Counts the tokens of a text. Unpacks the vocabulary on first use.
 #[must_use]
 pub fn count(text: &str) -> usize {
     pieces(text).map(tokens_of).sum()
@@ -55,18 +55,18 @@ fn tokenizer() -> &'static Tokenizer {
     TOKENIZER.get_or_init(bpe_openai::o200k_base)
 }
 
-/// Splits a text into the tokenizer's words, and long words into stretches.
+/// Splits a text into the tokenizer's words, and long words into several pieces.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    tokenizer().split(text).flat_map(stretches)
+    tokenizer().split(text).flat_map(pieces_of_word)
 }
 
-fn stretches(word: &str) -> impl Iterator<Item = &str> {
+fn pieces_of_word(word: &str) -> impl Iterator<Item = &str> {
     let mut rest = word;
     std::iter::from_fn(move || {
-        let end = boundary_before(rest, STRETCH_BYTES);
-        let (stretch, tail) = rest.split_at_checked(end)?;
+        let end = boundary_before(rest, MAX_PIECE_BYTES);
+        let (piece, tail) = rest.split_at_checked(end)?;
         rest = tail;
-        (!stretch.is_empty()).then_some(stretch)
+        (!piece.is_empty()).then_some(piece)
     })
 }
 
@@ -85,7 +85,7 @@ fn prefixes(piece: &str, tokens: usize) -> impl Iterator<Item = usize> {
     ends.into_iter().rev().map(|end| boundary_before(piece, end))
 }
 
-/// The last character boundary at or before `at`.
+/// The last character boundary at or before the byte `at`.
 fn boundary_before(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
@@ -94,7 +94,7 @@ fn boundary_before(text: &str, at: usize) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{STRETCH_BYTES, count, is_loaded, load};
+    use super::{MAX_PIECE_BYTES, count, is_loaded, load};
 
     #[test]
     fn published_examples_have_their_counts() {
@@ -111,7 +111,7 @@ mod tests {
     fn a_long_word_is_counted_in_stretches() {
         let word = "日本語".repeat(1000);
         let exact = super::tokenizer().count(word.as_str());
-        let borders = word.len() / STRETCH_BYTES;
+        let borders = word.len() / MAX_PIECE_BYTES;
         assert!(count(&word).abs_diff(exact) <= 2 * borders, "{} {exact}", count(&word));
     }
 

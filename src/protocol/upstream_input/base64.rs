@@ -4,7 +4,7 @@
 
 use crate::protocol::json::input_text::JsonText;
 
-/// The end of a data URL's header.
+/// The end of a data URL's part before the comma.
 const BASE64_MARKER: &str = "base64";
 
 /// Returns base64, or a data URL with base64, without white space. Any other URL is returned unchanged.
@@ -14,7 +14,7 @@ pub fn without_white_space(data: JsonText<'_>) -> JsonText<'_> {
     text.map_or(data, JsonText::from)
 }
 
-/// Whether JSON may contain a data URL with white space.
+/// Whether JSON may contain a data URL with white space in its base64.
 #[must_use]
 pub fn may_have_white_space(json: &str) -> bool {
     let json = json.as_bytes();
@@ -31,6 +31,7 @@ fn is_plain(data: &JsonText<'_>) -> bool {
     data.escaped().is_some_and(is_plain)
 }
 
+/// `None` if there is no white space to remove, or the text is another URL.
 fn remove_white_space(text: &str) -> Option<String> {
     let (head, content) = match text.split_once(',') {
         Some((head, content)) if ends_with_marker(head) => (head, content),

@@ -12,7 +12,7 @@ use crate::protocol::Context;
 use crate::protocol::codex::Request;
 use crate::protocol::json::input_text::JsonText;
 
-/// How much of a long text goes into the key.
+/// Maximum length of the text that goes into a derived key, for texts that are longer.
 const PREFIX_BYTES: usize = 64 * 1024;
 /// The longest key, or id in a header, that the backend accepts, in characters.
 pub const MAX_CHARS: usize = 64;
@@ -22,7 +22,8 @@ const SESSION_HEADERS: [&str; 4] = ["session-id", "session_id", "x-session-id", 
 const REMINDER_OPEN: &str = "<system-reminder>";
 const REMINDER_CLOSE: &str = "</system-reminder>";
 
-/// Returns the key of a request: the client's `prompt_cache_key`, its session, or a derived key.
+/// Returns the key of a request: `sent` (the client's `prompt_cache_key`), else the session in the client's headers,
+/// else a hash of client key, `user`, model, instructions, tools and the first user message.
 #[must_use]
 pub fn choose<'a>(
     sent: Option<Cow<'a, str>>,
@@ -62,7 +63,7 @@ pub fn session(headers: &HeaderMap) -> Option<String> {
     SESSION_HEADERS.into_iter().find_map(header).map(|value| fit(Cow::Borrowed(value)).into_owned())
 }
 
-/// Hashes the stable parts of a conversation to a key in the form of a UUID.
+/// Hashes `parts` to a key in the form of a UUID.
 #[must_use]
 pub fn derive(parts: &[&[u8]]) -> String {
     let mut hash = KeyHash::default();
@@ -106,8 +107,8 @@ impl KeyHash {
     }
 }
 
-/// Returns the beginning of the first user message, for the key. Of a long text, only a prefix is used, with its JSON
-/// escapes: it is not decoded.
+/// Joins the texts of the first user message, for the key. Of a long text, only the first `PREFIX_BYTES` are used, with
+/// their JSON escapes, unless reminders have to be removed from it.
 #[must_use]
 pub fn text_prefix<'w>(texts: impl IntoIterator<Item = &'w JsonText<'w>>) -> String {
     let mut prefix = String::new();
@@ -126,7 +127,7 @@ fn truncated(text: &str) -> &str {
     (0..=PREFIX_BYTES).rev().find_map(|end| text.get(..end)).unwrap_or(text)
 }
 
-/// Returns a user's text without the leading reminders of Claude Code, which change in every turn.
+/// Returns a user's text without the leading `<system-reminder>` blocks of Claude Code, which change in every turn.
 #[must_use]
 pub fn without_reminders(text: &str) -> &str {
     let mut rest = text.trim_start();

@@ -1,15 +1,17 @@
 //! Matches tool outputs with tool calls for clients that don't always send call ids.
 //!
-//! An output then has only the name of its tool, or nothing. It belongs to the first matching call of its turn that has
-//! no output yet. Generated ids count from the beginning of the conversation, so that they stay the same while it grows.
+//! An output without an id has the name of its tool, or nothing. It belongs to the first matching call of its turn that
+//! has no output yet. Calls without an id get a generated one; these are numbered from the beginning of the
+//! conversation, so that they stay the same while it grows.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
-/// The calls of the current turn, by what an output may refer to.
+/// The calls of the current turn. The other maps and lists hold positions in `calls`.
 #[derive(Debug)]
 pub struct CallMatcher<'a> {
     prefix: &'static str,
+    /// Number of ids generated so far in the conversation.
     generated_ids: usize,
     calls: Vec<PendingCall<'a>>,
     by_id: BTreeMap<Cow<'a, str>, VecDeque<usize>>,
@@ -37,7 +39,7 @@ impl<'a> CallMatcher<'a> {
         }
     }
 
-    /// Starts a turn: outputs no longer match earlier calls.
+    /// Starts a user or assistant message: later outputs don't match the calls before it.
     pub fn begin_turn(&mut self) {
         self.calls.clear();
         self.by_id.clear();

@@ -1,7 +1,8 @@
 //! Converts a conversation history to the backend's input, and repairs it where the backend would reject it.
 //!
-//! A dialect converts its messages to [`HistoryEntry`]s. [`items`] pairs tool calls with outputs, adds missing outputs,
-//! rewrites orphaned ones and drops repeated ones. It never rejects a history.
+//! A dialect converts its messages to [`HistoryEntry`]s. [`items`] pairs tool calls with outputs, makes call ids
+//! unique, adds missing outputs, rewrites outputs without a call as user messages, and drops repeated outputs. It never
+//! rejects a history. The Responses API has an implementation of its own, which keeps the bytes of items.
 
 use std::borrow::Cow;
 
@@ -15,15 +16,15 @@ use crate::protocol::codex::request::{Item, Output, Part, Role};
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::raw_object::RawObject;
 
-/// The output added for a call without one.
+/// The text of the output added for a call without one.
 const INTERRUPTED: &str = "[no output: the tool call was interrupted]";
 
 /// A conversation, converted from the messages of an API.
 #[derive(Debug)]
 pub struct Conversation<'a> {
-    /// The system prompt; `None` if the request has none.
+    /// The system prompt; `None` if the client sent none, or the dialect handles it separately.
     pub instructions: Option<Cow<'a, str>>,
-    /// The messages, calls and outputs after it.
+    /// The messages, calls and outputs after the system prompt.
     pub entries: Vec<HistoryEntry<'a>>,
     first_user_text: Option<String>,
 }
@@ -48,7 +49,7 @@ pub enum HistoryEntry<'a> {
 pub struct HistoryCall<'a> {
     /// The id as the client sent it; empty if it sent none.
     pub id: Cow<'a, str>,
-    /// The index of the message, and of the call in it. The id of a call without one is derived from it.
+    /// The index of the message, and of the call in it, from which the id of a call without one is derived.
     pub position: (usize, usize),
     /// The kind of the tool.
     pub kind: CallKind,
@@ -93,7 +94,8 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// Converts a history to the backend's input. Notes repairs as warnings.
+/// Converts a history to the backend's input. `scope` says how far a call may be from its output. Notes repairs as
+/// warnings.
 pub fn items<'a>(entries: Vec<HistoryEntry<'a>>, scope: OutputScope, warnings: &mut Warnings) -> Vec<Item<'a>> {
     let pairings = pairing::pair(entries.iter().map(pairing_item), scope, warnings);
     let kinds: Vec<Option<CallKind>> = entries.iter().map(kind).collect();
@@ -162,7 +164,7 @@ fn output_item(kind: CallKind, id: String, output: Output<'_>) -> Item<'_> {
     }
 }
 
-/// The output added for a call without one.
+/// The output item added for a call without an output.
 #[must_use]
 pub fn interrupted_output(kind: CallKind, id: String) -> Item<'static> {
     output_item(kind, id, Output::Text(INTERRUPTED.into()))

@@ -20,12 +20,13 @@ pub fn join<'a>(texts: impl IntoIterator<Item = Cow<'a, str>>) -> Option<Cow<'a,
     }))
 }
 
-/// Returns the instructions of a request: the system prompt, else `default`. If the conversation has only a system
-/// prompt, it becomes the input, which must not be empty.
+/// Returns the instructions of a request: the system prompt, else `default`. If `input` is empty, the system prompt
+/// becomes a message in it, because the backend requires one, and `default` the instructions.
 ///
 /// # Errors
-/// If both are empty. The error names the member `prompt`.
-pub fn open<'a>(
+/// If there is neither input nor a system prompt. `prompt` is the API's member for the conversation, which the error
+/// names.
+pub fn choose<'a>(
     system: Option<Cow<'a, str>>,
     input: &mut Vec<Item<'a>>,
     prompt: &str,

@@ -1,9 +1,10 @@
 //! What the dialects share to build the backend's request.
 //!
-//! [`parameters`] reads the parameters that several APIs have. The other modules convert the conversation. The backend
-//! rejects histories with unpaired tool calls, tool names and call ids that other services allow, and empty prompts.
-//! Clients can't fix a history after compaction or interruption, so it is repaired here. Everything is a pure function
-//! of the request: any other input would miss the prompt cache in every turn.
+//! [`parameters`] reads the request parameters that several APIs have, [`cache`] chooses the prompt cache key, and
+//! [`schema`] repairs the schemas of tools. The other modules convert the conversation. The backend rejects histories
+//! with unpaired tool calls, tool names and call ids that other services allow, and empty prompts. Clients can't fix a
+//! history after compaction or interruption, so it is repaired here. Everything depends on the request and the settings
+//! only: the prompt cache needs the same bytes in every turn.
 
 pub mod base64;
 pub mod cache;

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::protocol::json::to_raw;
 
 const MAX_CHARS: usize = 64;
+/// Characters kept of an invalid tool name: with `_` and eight digits of the hash, that is [`MAX_CHARS`].
 const KEPT_CHARS: usize = 55;
 
 /// Returns the backend's name for a tool. An invalid name has its invalid characters replaced and a hash of the
@@ -28,7 +29,7 @@ pub fn tool_name(name: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(mapped)
 }
 
-/// Adds the client's name of a tool under the backend's name, if they differ.
+/// Records the client's name of a tool in `renamed`, under the backend's name, if they differ.
 pub fn note_renamed(name: &str, renamed: &mut BTreeMap<String, String>) {
     let upstream = tool_name(Cow::Borrowed(name));
     if *upstream != *name {
@@ -36,7 +37,7 @@ pub fn note_renamed(name: &str, renamed: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Returns the backend's tool choice for one tool, given the client's name.
+/// Returns the backend's tool choice for one tool, given its type and the client's name.
 #[must_use]
 pub fn choice(kind: &'static str, name: Cow<'_, str>) -> Box<RawValue> {
     to_raw(&Named { r#type: kind, name: &tool_name(name) })

@@ -1,8 +1,9 @@
 //! Pairs tool outputs with tool calls and assigns unique call ids.
 //!
-//! The backend requires one output for each call, and unique call ids. Histories violate both after compaction,
-//! interruption, and with models that number their calls from zero in every turn. This module only decides; it works on
-//! [`PairingItem`]s that represent the items of any dialect, and takes time linear in their number.
+//! The backend requires one output for each call, and unique call ids. Histories violate the first after compaction or
+//! interruption, the second with models that number their calls from zero in every turn. This module returns decisions
+//! and edits nothing; [`PairingItem`]s represent the items of any dialect. An output belongs to the latest calls with
+//! its id: if these are adjacent, to the first of them without an output.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,15 +16,15 @@ use crate::protocol::Warnings;
 pub enum PairingItem<'m> {
     /// The start of a user or assistant message.
     Turn,
-    /// A call: its id as the client sent it, which may be empty, and its position in the request.
+    /// A call: its id as the client sent it, which may be empty, and the index of its message and of the call in it.
     Call(&'m str, (usize, usize)),
-    /// An output: the call id as the client sent it.
+    /// An output: the call id as the client sent it, which may be empty.
     Output(&'m str),
     /// Anything else.
     Other,
 }
 
-/// Where the output of a call may be.
+/// How far from its call an output may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputScope {
     /// Before the next user or assistant message.
@@ -32,14 +33,14 @@ pub enum OutputScope {
     Conversation,
 }
 
-/// The decision about an item.
+/// The decision about a [`PairingItem`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pairing {
     /// A call: its id for the backend, and whether it has an output.
     Call(String, OutputStatus),
     /// An output: the index of its call.
     Output(usize),
-    /// An output whose call is missing.
+    /// An output whose call is missing or out of scope.
     Orphan,
     /// An output of a call that already has one.
     Repeated,
@@ -56,7 +57,8 @@ pub enum OutputStatus {
     Missing,
 }
 
-/// Pairs all items and returns one decision per item. Notes orphaned and repeated outputs and duplicate ids as warnings.
+/// Pairs all items and returns one decision per item. Notes orphaned and repeated outputs and duplicate ids as
+/// warnings.
 pub fn pair<'m>(
     items: impl IntoIterator<Item = PairingItem<'m>>,
     scope: OutputScope,
@@ -120,15 +122,17 @@ impl<'m> CallIds<'m> {
     }
 }
 
+/// Returns the client's id, or one that is derived from the position of the call.
 fn generated_or(id: &str, message: usize, call: usize) -> Cow<'_, str> {
     if id.is_empty() { Cow::Owned(format!("call_m{message}_{call}")) } else { Cow::Borrowed(id) }
 }
 
-/// The calls that have no output yet.
+/// The calls in scope that have no output yet, by position among the items.
 #[derive(Default)]
 struct OpenCalls<'m> {
-    /// For each id, its groups of adjacent calls, latest last. An id whose calls all have an output has no groups.
+    /// For each id, its numbered groups of adjacent calls, latest last. Empty if all calls with the id have an output.
     groups: BTreeMap<&'m str, Vec<(usize, VecDeque<usize>)>>,
+    /// Number of the current group; calls with something between them are in different groups.
     group: usize,
 }
 

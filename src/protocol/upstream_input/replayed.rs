@@ -1,8 +1,8 @@
 //! Repairs items of earlier responses that clients send back as input.
 //!
-//! SDKs replay items with output-only members, and some clients give all items of a type the same id. The backend
-//! rejects the whole request for either, and the client can't fix its history, so both are removed here. Nothing else is
-//! changed.
+//! SDKs replay items with output-only members, some clients give all items of a type the same id, and others wrap
+//! base64 into lines. The backend rejects the whole request for any of these, and the client can't fix its history, so
+//! they are removed here. Nothing else is changed.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use crate::protocol::json::to_raw;
 /// Members of content parts that the backend rejects: cache hints and additions of SDKs.
 const REJECTED_IN_PARTS: [&str; 3] = ["prompt_cache_breakpoint", "parsed", "logprobs"];
 
-/// Whether a member of an item of type `kind` is output-only.
+/// Whether a member, by name and value, is output-only in an item of type `kind`.
 #[must_use]
 pub fn is_output_only(kind: &str, name: &str, value: &Value<'_>) -> bool {
     match name {
@@ -30,8 +30,8 @@ pub fn is_output_only(kind: &str, name: &str, value: &Value<'_>) -> bool {
     }
 }
 
-/// Removes rejected members and the white space of base64 from the parts of an item's content or output. The backend
-/// accepts an empty `logprobs` in a stored item, which it produced itself.
+/// Removes rejected members and the white space of base64 from the parts of an item's content or output. An empty
+/// `logprobs` stays in an item that the proxy stored (`is_stored`): the backend sent and accepts it.
 pub fn repair_parts(members: &RawObject<'_>, is_stored: bool, edits: &mut Splice<'_>) {
     for list in ["content", "output"].into_iter().filter_map(|name| members.get(name)) {
         if needs_repair(list.get()) {

@@ -1,7 +1,7 @@
 //! Repairs JSON schemas of tools.
 //!
-//! A schema is changed only where the backend would reject it: it needs a type, an object needs properties, and an array
-//! needs items.
+//! A schema loses `$schema`, and is otherwise changed only where the backend would reject it: it needs a type, an
+//! object needs properties, and an array needs items.
 
 use std::borrow::Cow;
 
@@ -34,10 +34,11 @@ const SCHEMA_KEYWORDS: [&str; 15] = [
 /// Keywords whose value is an object of schemas.
 const SCHEMA_MAP_KEYWORDS: [&str; 6] =
     ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"];
-/// The server rejects requests that nest deeper than this.
+/// How deep a tool is parsed. The server rejects requests that nest deeper.
 const MAX_DEPTH: usize = 256;
 
-/// Returns a schema with a type, and with properties if the type is object.
+/// Returns a schema without `$schema`, with a type, and with properties if the type is object. `members` are those of
+/// `schema`.
 #[must_use]
 pub fn parameters<'a>(schema: &'a RawValue, mut members: RawObject<'a>) -> Cow<'a, RawValue> {
     const TYPED_BY: [&str; 5] = ["type", "anyOf", "oneOf", "allOf", "$ref"];
@@ -54,8 +55,8 @@ pub fn parameters<'a>(schema: &'a RawValue, mut members: RawObject<'a>) -> Cow<'
     if is_changed { Cow::Owned(to_raw(&members)) } else { Cow::Borrowed(schema) }
 }
 
-/// Adds `"items": {}` to every array without items in the schemas of tools. JSON Schema gives both the same meaning, but
-/// the backend rejects the whole request for one such array.
+/// Adds `"items": {}` to every array without items in the schemas of tools, and notes a warning. JSON Schema gives both
+/// the same meaning, but the backend rejects the whole request for one such array.
 pub fn complete_arrays(request: &mut Request<'_>, warnings: &mut Warnings) {
     let mut is_changed = false;
     for tool in &mut request.tools {
@@ -73,7 +74,7 @@ pub fn complete_arrays(request: &mut Request<'_>, warnings: &mut Warnings) {
     }
 }
 
-/// Edits a value in place. Returns whether it changed.
+/// Applies the edits of `visit` to a value, if it mentions arrays. Returns whether it changed.
 fn edit(json: &mut Cow<'_, RawValue>, visit: fn(&Value<'_>, &mut Splice<'_>)) -> bool {
     if memchr::memmem::find(json.get().as_bytes(), br#""array""#).is_none() {
         return false;
@@ -86,7 +87,7 @@ fn edit(json: &mut Cow<'_, RawValue>, visit: fn(&Value<'_>, &mut Splice<'_>)) ->
     true
 }
 
-/// Edits the tools of an object.
+/// Edits the tools in the member `tools` of an object.
 fn edit_tools(holder: &Value<'_>, edits: &mut Splice<'_>) {
     let tools = holder.object().and_then(|members| members.value("tools"));
     for tool in tools.map(Value::list).unwrap_or_default() {

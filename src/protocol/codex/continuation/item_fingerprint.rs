@@ -1,8 +1,8 @@
 //! Fingerprints that identify an item of a conversation across requests.
 //!
 //! Clients send output items back in the form of their own API: without ids, with the parts of a message joined, with
-//! the arguments of a call reformatted. The fingerprint of an output item covers its meaning only, so it survives these
-//! changes. Items that only clients write are compared byte for byte.
+//! the arguments of a call reformatted. The fingerprint of an output item covers its meaning only, so the translated
+//! item of a later request has the same one. Items that only clients write are compared byte for byte.
 
 use std::borrow::Cow;
 
@@ -14,11 +14,11 @@ use super::{Digest, finish, update};
 use crate::protocol::codex::OutputItem;
 use crate::protocol::json::string::{RawText, Str};
 
-/// Members that are not part of an item's meaning.
+/// Members that are not part of the meaning of an item of another type than messages, reasoning and calls.
 const INCIDENTAL: [&str; 4] = ["id", "status", "phase", "internal_chat_message_metadata_passthrough"];
-/// Longer JSON is compared as text: parsed values take many times its memory.
+/// Longer items and arguments are compared as text: parsed values take many times the memory of their JSON.
 const MAX_PARSED_BYTES: usize = 256 * 1024;
-/// The namespace of plain functions in the lite format.
+/// The namespace of functions in the lite format; equivalent to none.
 const PLAIN_NAMESPACE: &str = "functions";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) struct ItemFingerprint {
     replay: Replay,
 }
 
-/// Whether a request that continues a response has to contain an item of it.
+/// Whether a request that continues a response has to contain an output item of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Replay {
     Required,
@@ -46,7 +46,7 @@ struct Head<'a> {
 }
 
 impl ItemFingerprint {
-    /// Fingerprints an item. One that can't be parsed matches only the same bytes.
+    /// Fingerprints the JSON of an item. An item that can't be parsed matches only the same bytes.
     pub(super) fn of(item: &str) -> Self {
         let Ok(head) = serde_json::from_str::<Head<'_>>(item) else { return Self::verbatim(item) };
         let kind = head.kind.as_ref().map_or("message", Str::as_str);
@@ -97,6 +97,7 @@ impl ItemFingerprint {
         Self { digest: finish(hash), replay }
     }
 
+    /// Fingerprints an item of a type that isn't interpreted, such as a web search, without incidental members.
     fn of_other(item: &str) -> Self {
         if item.len() > MAX_PARSED_BYTES {
             return Self::verbatim(item);

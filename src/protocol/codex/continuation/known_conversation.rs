@@ -15,6 +15,7 @@ use crate::protocol::json::string::Str;
 #[derive(Debug)]
 pub struct KnownConversation {
     response_id: String,
+    /// Hash of the request's other members, which a continuation must not change.
     settings: Digest,
     items: Vec<KnownItem>,
 }
@@ -22,7 +23,8 @@ pub struct KnownConversation {
 #[derive(Clone, Copy, Debug)]
 struct KnownItem {
     fingerprint: ItemFingerprint,
-    /// Whether the next request has to contain it.
+    /// Whether the next request has to contain the item. It does if an earlier request contained it, whatever the
+    /// fingerprint says.
     replay: Replay,
 }
 
@@ -31,10 +33,11 @@ struct KnownItem {
 pub struct Continuation {
     response_id: String,
     known_count: usize,
+    /// The items of the conversation. Those that the request contains are required from now on.
     items: Vec<KnownItem>,
 }
 
-/// Collects the conversation of a request and the items of its response.
+/// Collects the conversation of a request and the output items of its response.
 #[derive(Debug)]
 pub struct ResponseTracker {
     settings: Digest,

@@ -1,6 +1,6 @@
-//! WebSocket request frames, and which part of a conversation the backend already has.
+//! Builds WebSocket request frames, without the part of the conversation that the backend already has.
 //!
-//! For the lifetime of a connection, the backend keeps the conversation of its last response. A request that
+//! For the lifetime of a connection, the backend keeps the conversation of the last response sent on it. A request that
 //! continues that conversation is sent without the known items: [`OutgoingBody::frame`] leaves them out and names the
 //! response instead. The other members of the body are sent byte for byte. The upstream client decides which requests
 //! share a connection.
@@ -25,10 +25,13 @@ type Digest = [u8; 16];
 #[derive(Debug)]
 pub struct OutgoingBody<'b> {
     members: RawObject<'b>,
+    /// The elements of `input`.
     items: Vec<&'b RawValue>,
+    /// One per item.
     fingerprints: Vec<ItemFingerprint>,
+    /// Hash of the members other than `input` and `client_metadata`.
     settings: Digest,
-    bytes: usize,
+    body_bytes: usize,
 }
 
 impl<'b> OutgoingBody<'b> {
@@ -39,16 +42,17 @@ impl<'b> OutgoingBody<'b> {
         let items: Vec<&RawValue> = serde_json::from_str(members.get("input")?.get()).ok()?;
         let fingerprints = items.iter().map(|item| ItemFingerprint::of(item.get())).collect();
         let settings = settings_digest(&members);
-        Some(Self { members, items, fingerprints, settings, bytes: body.len() })
+        Some(Self { members, items, fingerprints, settings, body_bytes: body.len() })
     }
 
     /// Length of the encoded body in bytes.
     #[must_use]
     pub fn body_bytes(&self) -> usize {
-        self.bytes
+        self.body_bytes
     }
 
-    /// Returns the text of the frame. The pairs in `metadata` are added to `client_metadata`.
+    /// Returns the text of the frame, without the items that `continuation` knows. The pairs in `metadata` are added to
+    /// `client_metadata`.
     #[must_use]
     pub fn frame(&self, metadata: &[(&str, &str)], continuation: Option<&Continuation>) -> String {
         let frame = Frame { body: self, metadata, continuation };
@@ -89,7 +93,7 @@ impl Serialize for Frame<'_> {
     }
 }
 
-/// `client_metadata` with pairs added; an added pair replaces the client's.
+/// `client_metadata` with pairs added; an added pair replaces a member of the same name.
 struct Metadata<'m> {
     own: &'m RawObject<'m>,
     added: &'m [(&'m str, &'m str)],
@@ -108,7 +112,7 @@ impl Serialize for Metadata<'_> {
     }
 }
 
-/// Hashes every member except the conversation, and the metadata, which differs between requests.
+/// Hashes every member except `input` and `client_metadata`, which differ between the requests of a conversation.
 fn settings_digest(members: &RawObject<'_>) -> Digest {
     let mut hash = Sha256::new();
     for (name, value) in members.members() {

@@ -1,7 +1,8 @@
 //! Classifies a failure.
 //!
-//! The first that applies decides: a status that is unambiguous, the code, known messages without a code, the class in
-//! `error.type`, the status. A failure that nothing explains counts as a server error, so that it may be retried.
+//! The first of these that is known decides: a Cloudflare page or an unambiguous status, the code, the message, the
+//! class in `error.type`, the status. A failure without any of them counts as a server error, so that it may be
+//! retried.
 
 use super::BodyKind;
 use super::html_error::CloudflareBlock;
@@ -13,6 +14,7 @@ pub(super) struct Details<'e> {
     pub(super) body_kind: BodyKind,
     pub(super) block: CloudflareBlock,
     pub(super) code: Option<&'e str>,
+    /// `error.type`.
     pub(super) kind: Option<&'e str>,
     pub(super) param: Option<&'e str>,
     pub(super) message: &'e str,

@@ -1,4 +1,4 @@
-//! Detects web pages in the place of a response, and which Cloudflare page it is.
+//! Detects web pages that were sent in place of an API response, and why Cloudflare sent one.
 //!
 //! Cloudflare protects the backend. Its pages either require a browser check, which no program can pass, or block a
 //! network. The error message says which, because the user can act on it. Clients never receive a page, nor a message
@@ -8,11 +8,13 @@ use http::HeaderMap;
 
 use super::text_header;
 
-/// How much of a page is searched. The distinctive text is at its start.
-const HEAD_BYTES: usize = 16 * 1024;
+/// Length of the start of a page that is searched: the distinctive text is there.
+const SEARCHED_BYTES: usize = 16 * 1024;
+/// Texts of pages with a browser check, in lower case like the others below.
 const BOT_CHECK: [&str; 4] = ["just a moment", "cf-chl", "challenge-platform", "enable javascript and cookies"];
 const MARKUP: [&str; 9] = ["<!doctype", "<html", "<head", "<body", "<title", "<script", "<center", "<h1", "<div"];
-const BLOCK: [&str; 3] = ["you have been blocked", "error 1020", "error code: 1020"];
+/// Texts of pages for a blocked network.
+const NETWORK_BLOCK: [&str; 3] = ["you have been blocked", "error 1020", "error code: 1020"];
 
 /// How Cloudflare blocked a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,22 +23,22 @@ pub(super) enum CloudflareBlock {
     BotCheck,
     /// It blocks the network or its country.
     Network,
-    /// It didn't.
+    /// It didn't block the request.
     None,
 }
 
 impl CloudflareBlock {
-    /// Reads the headers and the body of a response that isn't JSON.
+    /// Examines a response. Pass an empty body if it is JSON, which may quote the texts of a page.
     pub(super) fn of(headers: &HeaderMap, body: &[u8]) -> Self {
         if text_header(headers, "cf-mitigated").is_some_and(|value| value.eq_ignore_ascii_case("challenge")) {
             return Self::BotCheck;
         }
-        let head = body.get(..HEAD_BYTES).unwrap_or(body);
+        let head = body.get(..SEARCHED_BYTES).unwrap_or(body);
         let text = String::from_utf8_lossy(head).to_ascii_lowercase();
         let contains = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
         if contains(&BOT_CHECK) {
             Self::BotCheck
-        } else if contains(&BLOCK) {
+        } else if contains(&NETWORK_BLOCK) {
             Self::Network
         } else {
             Self::None
@@ -44,7 +46,7 @@ impl CloudflareBlock {
     }
 }
 
-/// Whether a response is a web page.
+/// Whether a response is a web page: it is declared as HTML, or starts with `<`.
 pub(super) fn is_web_page(headers: &HeaderMap, body: &[u8]) -> bool {
     let is_declared = text_header(headers, "content-type").is_some_and(|kind| kind.starts_with("text/html"));
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();

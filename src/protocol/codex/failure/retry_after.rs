@@ -1,6 +1,6 @@
 //! When a client can try again after a failure: retry delays, and the reset of an exhausted quota.
 //!
-//! No clock: dates are compared with the `date` header of the response.
+//! Reads no clock: the delay until a reset is the difference to the `date` header of the response.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -13,11 +13,11 @@ use crate::error::{Fault, UpstreamFailure};
 use crate::retry_after;
 
 /// Separates the reset time from the rest of a usage limit message.
-const RESETS: &str = "; resets ";
+const RESET_SEPARATOR: &str = "; resets ";
 
-/// The times in a failure.
+/// The times in a failure, and the plan whose quota they are about.
 pub(super) struct Times {
-    /// From the headers, else from "try again in …" in the message.
+    /// The retry delay in the headers, else in the message ("try again in …").
     delay: Option<Duration>,
     /// When the exhausted window resets.
     pub(super) reset: Reset,
@@ -37,13 +37,14 @@ impl Times {
         let window = header_window.and_then(|window| window.length).or_else(|| error_window?.length);
         Self {
             delay: retry_after::from_headers(headers).or_else(|| delay_in_message(message)),
-            // The body may describe another window than the exhausted one.
+            // The body may describe another window than the exhausted one: the earlier reset of the headers counts.
             reset: if header_reset.is_before(error_reset) { header_reset } else { error_reset.or(header_reset) },
             window,
             plan: in_error.plan.or(in_headers.plan),
         }
     }
 
+    /// The retry delay, else the time until the reset if the quota is used up.
     pub(super) fn retry_after(&self, fault: Fault) -> Option<Duration> {
         self.delay.or_else(|| self.reset.after.filter(|_| is_exhausted(fault)).map(Duration::from_secs))
     }
@@ -59,19 +60,20 @@ impl Times {
 fn describe(reset: Reset) -> String {
     let at = reset.at.map(|at| crate::clock::rfc3339(UNIX_EPOCH + Duration::from_secs(at)));
     match (at, reset.after.map(format_seconds)) {
-        (Some(at), Some(after)) => format!("{RESETS}at {at} (in {after})."),
-        (Some(at), None) => format!("{RESETS}at {at}."),
-        (None, Some(after)) => format!("{RESETS}in {after}."),
+        (Some(at), Some(after)) => format!("{RESET_SEPARATOR}at {at} (in {after})."),
+        (Some(at), None) => format!("{RESET_SEPARATOR}at {at}."),
+        (None, Some(after)) => format!("{RESET_SEPARATOR}in {after}."),
         (None, None) => ".".to_owned(),
     }
 }
 
-/// Updates a usage limit failure that is reported again some time after it was received: its delays are shorter.
+/// Updates a usage limit failure that is reported again, to another request, `elapsed` after it was received: shortens
+/// its delays, and removes the headers with delays and the request id.
 #[must_use]
 pub fn with_elapsed(failure: &UpstreamFailure, elapsed: Duration) -> UpstreamFailure {
     let left = failure.retry_after.map(|wait| wait.saturating_sub(elapsed));
     let after = left.map(|left| left.as_secs() + u64::from(left.subsec_nanos() > 0));
-    let fact = failure.message.split(RESETS).next().unwrap_or_default().trim_end_matches('.');
+    let fact = failure.message.split(RESET_SEPARATOR).next().unwrap_or_default().trim_end_matches('.');
     let mut headers = failure.headers.clone();
     // Delays are relative to the original response.
     let delays: Vec<_> =
@@ -88,7 +90,7 @@ pub fn with_elapsed(failure: &UpstreamFailure, elapsed: Duration) -> UpstreamFai
     }
 }
 
-/// Parses "Please try again in 1.2s", "… in 250ms", "… in 5 seconds". Case-insensitive.
+/// Parses the delay in "Please try again in 1.2s", "… in 250ms", "… in 5 seconds". Case-insensitive.
 fn delay_in_message(message: &str) -> Option<Duration> {
     let message = message.to_ascii_lowercase();
     message.split("try again in").skip(1).find_map(|rest| {
@@ -106,7 +108,7 @@ fn delay_in_message(message: &str) -> Option<Duration> {
     })
 }
 
-/// Formats a duration with its two largest units: `3 h 51 min`, `2 d 4 h`, `40 s`.
+/// Formats a duration rounded down, with at most two units: `2 d 4 h`, `3 h 51 min`, `51 min`, `40 s`.
 fn format_seconds(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

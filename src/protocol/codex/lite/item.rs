@@ -1,7 +1,7 @@
 //! Input items in the lite format.
 //!
-//! An item is sent as it is, with two edits: calls of plain tools name the namespace that contains these tools, and
-//! images lose their `detail`.
+//! An item is sent as it is, with two edits: a call without a namespace names the one that contains functions and
+//! custom tools, and images lose their `detail`.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::protocol::codex::request::{Item, Output, Part};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
-/// Serializes an item in the lite format.
+/// Serializes an item in the lite format. `namespace` is the name of the added namespace.
 pub(super) struct LiteItem<'r> {
     pub(super) item: &'r Item<'r>,
     pub(super) namespace: &'r str,
@@ -35,7 +35,7 @@ impl Serialize for LiteItem<'_> {
     }
 }
 
-/// Whether an image of this item has a `detail` other than the default.
+/// Whether the lite format removes from this item a `detail` other than `auto`, the default.
 pub(super) fn loses_detail(item: &Item<'_>) -> bool {
     let has_detail = |part: &Part<'_>| matches!(part, Part::InputImage { detail, .. } if detail != "auto");
     match item {
@@ -96,7 +96,7 @@ fn has_known_parts(members: &RawObject<'_>) -> bool {
     matches!(kind.as_deref(), Some("message" | "function_call_output" | "custom_tool_call_output"))
 }
 
-/// The image parts of an item: text and members.
+/// The image parts of an item, each with its JSON and members.
 fn images<'i>(members: &RawObject<'i>) -> Vec<(&'i str, RawObject<'i>)> {
     let parts = ["content", "output"].into_iter().flat_map(|name| members.list(name));
     let read = parts.filter_map(|part| Some((part.get(), RawObject::parse(part.get()).ok()?)));

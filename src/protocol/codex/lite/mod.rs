@@ -1,14 +1,14 @@
 //! The lite body format: tools and system prompt are items of the input.
 //!
 //! The official client uses it for newer models. Items and tools keep their bytes, except for the namespace of a call
-//! and the detail of an image. [`LiteEffects::warnings`] names everything the format can't express:
+//! and the detail of an image. [`LiteEffects::warnings`] reports what the format can't express, except parallel calls:
 //!
 //! | classic | lite |
 //! | --- | --- |
 //! | `instructions` | a developer message before the conversation |
 //! | `tools` | an `additional_tools` item before it, with functions and custom tools in one namespace |
 //! | tools that the backend runs | left out |
-//! | `tool_choice` | reduces the list of tools (`none`: to nothing); a call can't be forced |
+//! | `tool_choice` | `auto`; reduces the list of tools (`none`: to nothing); a call can't be forced |
 //! | `parallel_tool_calls` | `false` |
 //! | `detail` of an image | left out |
 //! | `reasoning.context` | `all_turns` |
@@ -51,7 +51,7 @@ pub struct LiteEffects {
 }
 
 impl Request<'_> {
-    /// The effects of the lite format on this request; `None` unless this program writes it in that format.
+    /// The effects of the lite format on this request; `None` unless the proxy writes it in that format.
     #[must_use]
     pub fn lite_effects(&self) -> Option<LiteEffects> {
         if self.format != WireFormat::Lite {
@@ -100,7 +100,7 @@ impl Serialize for LiteBody<'_> {
     }
 }
 
-/// Tools, system prompt, conversation.
+/// The `input` member: tools, system prompt, conversation.
 struct Input<'l>(&'l LiteBody<'l>);
 
 impl Serialize for Input<'_> {
@@ -108,7 +108,7 @@ impl Serialize for Input<'_> {
         let LiteBody { request, namespace, tools, .. } = self.0;
         let mut input = serializer.serialize_seq(None)?;
         if let Some(tools) = tools {
-            // Derived, not random: the prompt cache needs an unchanged start of the conversation.
+            // Derived from the request, because the prompt cache needs an unchanged start of the conversation.
             let id = cache::derive(&[request.prompt_cache_key.as_bytes(), tools.get().as_bytes()]);
             let id = format!("at_{id}");
             input.serialize_element(&AdditionalTools { r#type: "additional_tools", id, role: "developer", tools })?;
@@ -137,7 +137,7 @@ struct SystemPrompt<'r> {
     content: [Part<'r>; 1],
 }
 
-/// The `reasoning` member with the format's only `context`.
+/// The `reasoning` member, with the only `context` that the format has.
 struct LiteReasoning<'r>(&'r Reasoning<'r>, &'r RawObject<'r>);
 
 impl Serialize for LiteReasoning<'_> {

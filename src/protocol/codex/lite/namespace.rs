@@ -1,8 +1,8 @@
-//! Removes the namespace that the lite format adds from the response.
+//! Removes from responses the namespace that the lite format adds to requests.
 //!
-//! Call items name the namespace of their tool. If it's the one added by this program, the member is removed and the
-//! other bytes of the event stay; namespaces of the client stay too. This happens before an event is decoded, so no
-//! API and no stored response contains the name.
+//! Call items name the namespace of their tool. If it's the one that the proxy added, the member is removed; the other
+//! bytes of the event and the client's own namespaces stay. This happens before an event is decoded, so no reply and no
+//! stored response contains the name.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::protocol::json::splice::Splice;
 
 const MEMBER: &str = "namespace";
 
-/// The namespace that contains a request's plain tools.
+/// The name of the namespace that the proxy added to a request, for its functions and custom tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolNamespace(Cow<'static, str>);
 

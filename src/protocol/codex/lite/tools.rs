@@ -32,11 +32,13 @@ const CHOICE_IGNORED: &str = "ignored:tool_choice";
 
 /// The tools that a lite request offers.
 pub(super) struct LiteTools<'r> {
-    /// The name of the added namespace, which the client doesn't use.
+    /// The name of the added namespace, which differs from the client's namespaces.
     pub(super) namespace: Cow<'static, str>,
-    /// Warnings about parts of the request that the format can't express.
+    /// Warnings about tools and tool choices that the format can't express.
     pub(super) warnings: Vec<String>,
+    /// Functions and custom tools, which the added namespace contains.
     plain: Vec<&'r Tool<'r>>,
+    /// Tools that stay beside it.
     others: Vec<&'r Tool<'r>>,
 }
 
@@ -48,6 +50,7 @@ struct Namespace<'o> {
     tools: &'o [&'o Tool<'o>],
 }
 
+/// An entry of the list of tools.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Offered<'o> {
@@ -84,7 +87,7 @@ impl<'r> LiteTools<'r> {
         Self { namespace, warnings, plain: without_ids(plain), others: without_ids(others) }
     }
 
-    /// The JSON list of tools; `None` if it's empty.
+    /// The JSON array of tools; `None` if there are none.
     pub(super) fn list(&self) -> Option<Box<RawValue>> {
         let namespace = Namespace { r#type: "namespace", name: &self.namespace, description: "", tools: &self.plain };
         let namespace = (!self.plain.is_empty()).then_some(Offered::Namespace(namespace));
@@ -113,7 +116,7 @@ impl<'r> ToolId<'r> {
     }
 }
 
-/// A name that no namespace of the client has.
+/// A name that no namespace of the client has, neither in `tools` nor in `input`.
 fn unused_name<'l, 'r: 'l>(tools: impl Iterator<Item = &'l ToolId<'r>>, input: &[Item<'_>]) -> Cow<'static, str> {
     let named = tools.filter(|id| id.kind == "namespace").filter_map(|id| id.name.as_deref());
     let mut used: BTreeSet<String> = named.map(str::to_owned).collect();

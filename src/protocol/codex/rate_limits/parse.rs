@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::Value;
 
-use super::{Credits, Limit, MINUTE, PLAN_LIMIT, RateLimits, Reset, Scope, Slot, Window, is_valid_time};
+use super::{Credits, Limit, PLAN_LIMIT, RateLimits, Reset, SECONDS_PER_MINUTE, Scope, Slot, Window, is_valid_time};
 
 /// Name of the code review limit, which the backend reports in a member of its own.
 pub(super) const CODE_REVIEW: &str = "code-review";
@@ -24,7 +24,8 @@ impl RateLimits {
             let windows = Slot::ALL.into_iter().filter_map(|slot| {
                 let number =
                     |what: &str| text(headers, &format!("x-{family}-{}-{what}", slot.name()))?.parse::<f64>().ok();
-                let length = number("window-minutes").and_then(whole).map(|minutes| minutes.saturating_mul(MINUTE));
+                let length =
+                    number("window-minutes").and_then(whole).map(|minutes| minutes.saturating_mul(SECONDS_PER_MINUTE));
                 let reset = Reset::new(number("reset-at"), number("reset-after-seconds"));
                 Window::new(slot, number("used-percent")?, length, reset)
             });
@@ -78,7 +79,7 @@ impl RateLimits {
     #[must_use]
     pub fn from_error(error: &Value) -> Self {
         let minutes = error["limit_window_minutes"].as_u64().filter(|minutes| *minutes > 0);
-        let length = minutes.map(|minutes| minutes.saturating_mul(MINUTE));
+        let length = minutes.map(|minutes| minutes.saturating_mul(SECONDS_PER_MINUTE));
         let reset = Reset::new(error["resets_at"].as_f64(), error["resets_in_seconds"].as_f64());
         let window = Window::new(Slot::Primary, 100.0, length, reset);
         Self {
@@ -97,6 +98,7 @@ impl RateLimits {
 }
 
 impl Limit {
+    /// `active` is the name of the limit that the request counted against.
     fn new(name: &str, active: Option<&str>, windows: impl IntoIterator<Item = Window>) -> Self {
         let name = Some(normalized(name)).filter(|name| name != PLAN_LIMIT);
         let is_counted = name.is_none() || name == active.map(normalized);
@@ -105,12 +107,12 @@ impl Limit {
         Self { name, scope: if is_counted { Scope::Plan } else { Scope::Other }, windows }
     }
 
-    /// Parses a limit of an event or of the usage document, which have different member names.
+    /// Parses a limit of an event or of the usage document, whose member names differ.
     fn from_json(name: &str, active: Option<&str>, limit: &Value) -> Self {
         let windows = Slot::ALL.into_iter().filter_map(|slot| {
             let members = [format!("{}_window", slot.name()), slot.name().to_owned()];
             let window = members.iter().find_map(|member| limit.get(member))?;
-            let minutes = || Some(window["window_minutes"].as_u64()?.saturating_mul(MINUTE));
+            let minutes = || Some(window["window_minutes"].as_u64()?.saturating_mul(SECONDS_PER_MINUTE));
             let length = window["limit_window_seconds"].as_u64().or_else(minutes);
             let reset = Reset::new(window["reset_at"].as_f64(), window["reset_after_seconds"].as_f64());
             Window::new(slot, window["used_percent"].as_f64()?, length, reset)
@@ -164,7 +166,7 @@ fn with_windows(limits: impl IntoIterator<Item = Limit>) -> Vec<Limit> {
     limits.into_iter().filter(|limit| !limit.windows.is_empty()).collect()
 }
 
-/// Spells a limit's name as header names do.
+/// Spells a limit's name as in a header name: in lower case, with hyphens.
 fn normalized(name: &str) -> String {
     name.replace(['_', ' '], "-").to_ascii_lowercase()
 }

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::parse::CODE_REVIEW;
-use super::{Credits, EVENT, MINUTE, PLAN_LIMIT, RateLimits, Slot, Window};
+use super::{Credits, EVENT, PLAN_LIMIT, RateLimits, SECONDS_PER_MINUTE, Slot, Window};
 
 #[derive(Serialize)]
 struct Event<'l> {
@@ -52,7 +52,7 @@ impl RateLimits {
                     put(&mut headers, &format!("x-{family}-{}-{what}", slot.name()), value);
                 };
                 put("used-percent", Some(used_percent.to_string()));
-                put("window-minutes", length.map(|length| (length.as_secs() / MINUTE).to_string()));
+                put("window-minutes", length.map(|length| (length.as_secs() / SECONDS_PER_MINUTE).to_string()));
                 put("reset-after-seconds", reset.after.map(|seconds| seconds.to_string()));
                 put("reset-at", reset.at.map(|seconds| seconds.to_string()));
             }
@@ -94,7 +94,7 @@ impl EventWindow {
     fn new(window: &Window) -> Option<Self> {
         Some(Self {
             used_percent: window.used_percent,
-            window_minutes: window.length?.as_secs() / MINUTE,
+            window_minutes: window.length?.as_secs() / SECONDS_PER_MINUTE,
             reset_after_seconds: window.reset.after,
             reset_at: window.reset.at,
         })

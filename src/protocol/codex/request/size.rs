@@ -1,4 +1,4 @@
-//! Sizes of a request. One walk over its content serves the character count, the token estimate
+//! Visits the content of a request, to measure it: for the character count, the token estimate
 //! ([`tokens::of_request`](crate::protocol::tokens::of_request)) and the size of the body buffer.
 
 use serde_json::value::RawValue;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::{Item, Output, Part, Request};
 use crate::protocol::json::input_text::JsonText;
 
-/// Longer literals are counted as they are written, without decoding their escapes.
+/// In longer JSON literals, the characters of an escape are counted, because decoding would take too long.
 const MAX_DECODED_BYTES: usize = 64 * 1024;
 
 /// A piece of a request's content.
@@ -46,8 +46,8 @@ impl Request<'_> {
         }
     }
 
-    /// Number of characters that the model reads as text, for a rough estimate. Images, files and raw items don't
-    /// count.
+    /// Approximate number of characters that the model reads as text. Images, files, raw items and the output format
+    /// don't count.
     #[must_use]
     pub fn characters(&self) -> usize {
         // The tools count as a JSON array: two brackets, and a comma between elements.

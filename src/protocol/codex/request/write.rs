@@ -1,4 +1,5 @@
-//! JSON of the parts of a request.
+//! Serializes the values of a request that are the same in both body formats: items, parts, outputs, tools and the tool
+//! choice.
 
 use std::borrow::Cow;
 
@@ -67,6 +68,7 @@ impl Serialize for Part<'_> {
     }
 }
 
+/// Writes `type`, then string members.
 fn entries<M: SerializeMap>(map: &mut M, kind: &str, texts: &[(&str, &Cow<'_, str>)]) -> Result<(), M::Error> {
     map.serialize_entry("type", kind)?;
     texts.iter().try_for_each(|(name, text)| map.serialize_entry(name, text))

@@ -1,8 +1,9 @@
 //! A JSON value that may already be parsed to some depth.
 //!
 //! A conversation is read level by level: the list, a message, its content, a part. If each level were parsed on its
-//! own, a long text would be scanned once per level. So arrays and objects are parsed in the first pass, as deep as the
-//! caller needs; deeper values stay raw and can be parsed later. Strings are not decoded, and everything is borrowed.
+//! own, a long text would be scanned once per level. So arrays and objects are parsed in one pass, as deep as the
+//! caller requests; deeper values stay raw and can be parsed later. String values are not decoded, and the text is
+//! borrowed.
 
 use serde::Deserialize;
 use serde::ser::{Serialize, Serializer};
@@ -11,15 +12,16 @@ use serde_json::value::RawValue;
 use super::RawObject;
 use crate::protocol::json::string::Str;
 
-/// The most arrays and objects parsed per body. It bounds the memory that a hostile body can use.
+/// Maximum number of arrays and objects parsed per text; further ones stay raw. Bounds the memory that a hostile body
+/// can use.
 const MAX_OPENED: usize = 200_000;
 
 /// A JSON value.
 #[derive(Clone, Debug)]
 pub enum Value<'a> {
-    /// Raw text.
+    /// Unparsed text of any type.
     Raw(&'a RawValue),
-    /// An array or object that is parsed.
+    /// A parsed array or object.
     Open(Box<Open<'a>>),
 }
 
@@ -37,7 +39,7 @@ enum Inside<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// Parses `depth` levels of a value. `None` if the text is not JSON.
+    /// Parses the outer `depth` levels of a value. `None` if the text is not JSON.
     #[must_use]
     pub fn opened(text: &'a str, depth: usize) -> Option<Self> {
         let mut reader = Reader { text, at: 0, left: MAX_OPENED };
@@ -67,7 +69,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as raw JSON. A parsed value is scanned again for that.
+    /// The value as raw JSON. Scans the text of a parsed value again.
     #[must_use]
     pub fn raw(&self) -> &'a RawValue {
         match self {
@@ -90,7 +92,7 @@ impl<'a> Open<'a> {
         self.text
     }
 
-    /// The value as raw JSON.
+    /// The value as raw JSON. Scans the text again.
     #[must_use]
     pub fn raw(&self) -> &'a RawValue {
         serde_json::from_str(self.text).expect("the text was parsed before")
@@ -123,9 +125,11 @@ pub(super) fn open(text: &str, depth: impl Fn(&str) -> usize) -> Option<RawObjec
     reader.peek().is_none().then_some(members)
 }
 
-/// Parses the brackets itself and leaves every scalar to `serde_json`.
+/// Parses the brackets itself and leaves scalars and unparsed values to `serde_json`. Methods return `None` for invalid
+/// JSON.
 struct Reader<'a> {
     text: &'a str,
+    /// Byte offset of the next token.
     at: usize,
     /// Arrays and objects that may still be parsed.
     left: usize,

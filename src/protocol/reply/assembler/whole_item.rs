@@ -31,7 +31,7 @@ impl Assembler {
         }
     }
 
-    /// Accepts an item that is complete.
+    /// Accepts a complete item: sends what is missing of it, and its end.
     pub(in crate::protocol) fn finish_item(&mut self, position: usize, item: &OutputItem<'_>, out: &mut impl ItemSink) {
         let kind = ItemKind::of(item);
         self.open_message(position, out);
@@ -71,7 +71,7 @@ impl Assembler {
         out.put(&self.items, position, ReplyItem::MessageEnd);
     }
 
-    /// Reasoning that was not streamed is sent in one piece.
+    /// Sends what is missing of reasoning, and ends it. If none of it was sent, its parts are joined to one piece.
     fn reasoning_done(&mut self, position: usize, item: &OutputItem<'_>, out: &mut impl ItemSink) {
         let is_unsent = self.items.get_mut(position).is_unsent();
         let (summary, content) = (item.summary_parts(), item.content_parts());
@@ -132,7 +132,7 @@ impl Assembler {
         out.put(&self.items, position, ReplyItem::Image { format: Cow::Borrowed(format), base64 });
     }
 
-    /// Accepts the list of items in the terminal event: it may hold items that no other event brought.
+    /// Accepts the list of items in the terminal event: it may have items that no other event contained.
     pub(in crate::protocol) fn accept_list(&mut self, response: &ResponseObject<'_>, out: &mut impl ItemSink) {
         let listed = response.output_items();
         for (position, item) in listed.iter().enumerate() {
@@ -145,7 +145,7 @@ impl Assembler {
         }
     }
 
-    /// Ends the items that no event ended: they are what their deltas brought.
+    /// Ends the items that no event ended, with the content of their deltas.
     pub(in crate::protocol) fn end_open_items(&mut self, out: &mut impl ItemSink) {
         for position in 0..self.items.len() {
             let item = self.items.get_mut(position);

@@ -1,4 +1,4 @@
-//! The pieces, one by one, up to a stop sequence or the token limit.
+//! Shows pieces one by one, up to a stop sequence or the token limit.
 
 use std::ops::ControlFlow;
 
@@ -79,7 +79,7 @@ impl<R: Renderer> Presenter<R> {
         }
     }
 
-    /// Shows the text that held no stop sequence so far. Breaks at a stop sequence, which ends the reply.
+    /// Shows the text that the stop matcher returned. `Break` means that a stop sequence follows: it ends the reply.
     fn put_matched(&mut self, matched: ControlFlow<String, String>, sink: &mut impl Sink<R::Encoder>) {
         match matched {
             ControlFlow::Continue(text) => self.put_text(&text, sink),
@@ -187,7 +187,8 @@ impl<R: Renderer> Presenter<R> {
         }
         self.open_call = None;
         if self.state.is_open() {
-            // The backend lists calls that it cut off as if they were done, so none that ends now is known to be whole.
+            // In an incomplete response, the backend lists calls that it cut off as if they were done. So no call that
+            // ends now is known to be whole.
             let end = if self.is_incomplete { CallEnd::Truncated } else { CallEnd::Complete };
             let (renderer, mut out) = self.rendering(sink);
             renderer.call_end(end, &mut out);
@@ -203,6 +204,7 @@ impl<R: Renderer> Presenter<R> {
     }
 }
 
+/// Number of Unicode scalar values.
 fn length(escaped: &str) -> usize {
     RawText::from_escaped(escaped).scalar_count()
 }

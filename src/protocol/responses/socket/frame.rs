@@ -18,9 +18,9 @@ use crate::protocol::responses::options::Purpose;
 /// Maximum length of a `stream_id`.
 const MAX_STREAM_ID_BYTES: usize = 256;
 
-/// Metadata that corresponds to a header of the same name.
+/// Members of `client_metadata` that correspond to a header of the same name.
 const SAME_NAME_HEADERS: [&str; 3] = ["x-codex-turn-metadata", "x-codex-turn-state", "x-codex-window-id"];
-/// Prefix of other metadata that corresponds to a header, with underscores in place of its hyphens.
+/// Prefix of other members that correspond to a header: its name follows, with underscores in place of hyphens.
 const HEADER_PREFIX: &str = "ws_request_header_";
 
 /// A valid frame.
@@ -39,7 +39,7 @@ pub enum ClientFrame {
 pub struct CreateRequest {
     /// The body of the equivalent HTTP request.
     pub body: String,
-    /// Headers of this request.
+    /// The headers in the request's `client_metadata`.
     pub headers: HeaderMap,
     /// What the request is for.
     pub purpose: Purpose,
@@ -50,9 +50,9 @@ pub struct CreateRequest {
 /// An invalid frame.
 #[derive(Debug)]
 pub enum FrameError {
-    /// It isn't a JSON object; the connection can't continue.
+    /// It isn't a JSON object. The server then closes the connection.
     Malformed(ProxyError),
-    /// It's of an unknown type or has an invalid member.
+    /// It's of an unknown type or has an invalid member. The connection continues.
     Rejected(ProxyError),
 }
 
@@ -110,7 +110,7 @@ fn stream_id(raw: &RawValue) -> Result<String, ProxyError> {
     })
 }
 
-/// The metadata that corresponds to headers.
+/// Converts the members of `client_metadata` that correspond to headers.
 fn headers(metadata: &RawValue) -> HeaderMap {
     let members = RawObject::parse(metadata.get()).unwrap_or_default();
     members.members().iter().filter_map(|(name, value)| header(name, value.raw())).collect()
@@ -121,7 +121,7 @@ fn header(name: &str, value: &RawValue) -> Option<(HeaderName, HeaderValue)> {
         Some(name) => name.replace('_', "-"),
         None => SAME_NAME_HEADERS.contains(&name).then(|| name.to_owned())?,
     };
-    // Credentials and account are fixed by the handshake: metadata can't change them.
+    // Credentials and account are fixed at the handshake, so only these headers are accepted.
     if !["x-codex-", "x-openai-internal-codex-"].iter().any(|prefix| name.starts_with(prefix)) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The sink of a WebSocket response: each event becomes a frame.
+//! The sink of a WebSocket response: each event becomes a text frame.
 //!
 //! Frames are slices of one growing buffer, so a text delta needs no allocation of its own.
 
@@ -12,8 +12,10 @@ use crate::protocol::responses::reply::{Event, EventEncoder};
 /// A queue of frames to send.
 #[derive(Debug, Default)]
 pub struct FrameQueue {
+    /// The frame that is being written.
     buffer: BytesMut,
     ready: VecDeque<Bytes>,
+    /// Total length of `ready`.
     ready_bytes: usize,
     stream_id: Option<String>,
     /// Sent before the response starts, unless the backend sends events of the same types.
@@ -36,13 +38,13 @@ impl FrameQueue {
         Self { stream_id, ..Self::default() }
     }
 
-    /// Total size of the queued frames.
+    /// Total length of the queued frames.
     #[must_use]
     pub fn ready_bytes(&self) -> usize {
         self.ready_bytes
     }
 
-    /// Discards an incomplete frame.
+    /// Discards an incomplete frame, after a panic while it was written.
     pub fn discard_partial(&mut self) {
         self.buffer.clear();
     }

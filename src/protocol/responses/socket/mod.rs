@@ -1,8 +1,9 @@
 //! The WebSocket transport of the Responses API: the same requests and events as JSON text frames.
 //!
 //! [`frame`] converts a client's frame to the body and headers of an HTTP request. [`FrameQueue`] is the sink of the
-//! response. Frames replace what HTTP expresses outside of events: [`error_frame`] an error response,
-//! [`header_events`] the backend's headers, [`warmup_events`] the response to a request that only prepares the next.
+//! response. Other functions create frames for what HTTP expresses outside of events: [`error_frame`] for an error
+//! response, [`header_events`] for the backend's headers. [`warmup_events`] are the response to a request that only
+//! starts a conversation.
 
 pub mod frame;
 mod frames;

@@ -1,4 +1,4 @@
-//! Frames that this program creates, in the place of an HTTP status and headers.
+//! Frames that the proxy creates: errors, response headers, and the response to a warmup request.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,8 @@ fn texts(headers: &HeaderMap, is_included: impl Fn(&str) -> bool) -> Headers<'_>
     included.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
 }
 
-/// The events of a response to a request that only prepares the next one.
+/// The events of the response to a request that only starts a conversation
+/// ([`Purpose::Warmup`](crate::protocol::responses::Purpose::Warmup)). `created_at` is in Unix seconds.
 #[must_use]
 pub fn warmup_events(id: &str, created_at: u64, model: &str) -> [String; 2] {
     const USAGE: &str = r#"{"input_tokens":0,"input_tokens_details":{"cached_tokens":0},"output_tokens":0,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":0}"#;

@@ -1,8 +1,8 @@
 //! Request parameters that several APIs have in common.
 //!
-//! Each reader accepts the member under the API's own name, so that an error names what the client sent. What a
-//! parameter means for the backend is decided here once: which service tier, effort, verbosity and response format it
-//! gets, and what happens to a token limit.
+//! A reader is passed the member under the API's own name, so that an error names what the client sent. This module
+//! also decides what a parameter means for the backend: the service tier, the reasoning effort, the response format,
+//! and what happens to a token limit. Parameters that the backend doesn't accept are only classified.
 
 mod response_format;
 mod token_limit;
@@ -10,7 +10,7 @@ mod tool_choice;
 
 use std::borrow::Cow;
 
-pub use response_format::{ASK_FOR_JSON, ResponseFormat, asks_for_json};
+pub use response_format::{ASK_FOR_JSON, ResponseFormat, mentions_json};
 pub use token_limit::{TokenLimits, enforced_limit};
 pub use tool_choice::tool_choice_keyword;
 
@@ -24,14 +24,15 @@ use crate::protocol::tokens::TokenLimit;
 use crate::protocol::upstream_input::{names, schema};
 use crate::protocol::{Context, Ignored, Mode};
 
+/// Maximum number of OpenAI's `stop` sequences.
 const MAX_STOPS: usize = 4;
 
-/// The settings that translation needs for every dialect.
+/// The settings that the dialects share, except Responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommonOptions {
     /// System prompt for requests without one (`default_instructions`).
     pub default_instructions: String,
-    /// How a token limit of the client is handled (`chat.token_limit`).
+    /// How a token limit in a request is handled (`chat.token_limit`, which applies to all of them).
     pub token_limit: TokenLimit,
 }
 
@@ -127,7 +128,7 @@ impl RequestedTier {
     }
 }
 
-/// The service tier for the backend: the requested one, else that of the model's name.
+/// The service tier for the backend: the requested one, else that of the model's name. `None` for the standard tier.
 #[must_use]
 pub fn service_tier(requested: Option<RequestedTier>, model: &ResolvedModel) -> Option<ServiceTier> {
     let is_priority = requested.map_or(model.is_fast, |tier| tier == RequestedTier::Priority);
@@ -143,12 +144,12 @@ pub fn effort(word: &Field<'_, '_>) -> Result<Effort, ProxyError> {
     Effort::from_client(&word.text()?).ok_or_else(complaint)
 }
 
-/// Whether the client learns that its effort was replaced by one that the model supports.
+/// Whether a warning reports that an effort was replaced by one that the model supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClampWarning {
-    /// By a warning token.
+    /// `clamped:reasoning_effort`.
     Noted,
-    /// Not at all.
+    /// No warning.
     Silent,
 }
 
@@ -191,8 +192,8 @@ pub enum Strict {
     Never,
 }
 
-/// Reads a function tool from the object with its name, description and schema. Returns the client's name for it and
-/// the tool in the backend's form.
+/// Reads a function tool from the object with its name, description and schema (in the member `schema_name`). Returns
+/// the client's name for it and the tool in the backend's form.
 ///
 /// # Errors
 /// If the name is missing or empty, or a member has the wrong type.

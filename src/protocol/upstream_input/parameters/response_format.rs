@@ -12,8 +12,8 @@ use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::{constant, to_raw};
 
-/// The instruction added in JSON mode if the conversation doesn't mention JSON. The backend rejects JSON mode unless
-/// the input, not the instructions, contains the word (case `chat/09-json-object`).
+/// The message added in JSON mode (`json_object`) if no message mentions JSON. The backend rejects JSON mode unless the
+/// input, not the instructions, contains the word (case `chat/09-json-object`).
 pub const ASK_FOR_JSON: &str = "Respond with a single valid JSON object.";
 
 /// An output format other than plain text.
@@ -21,7 +21,7 @@ pub const ASK_FOR_JSON: &str = "Respond with a single valid JSON object.";
 pub enum ResponseFormat {
     /// Any JSON object.
     JsonObject,
-    /// JSON that follows a schema: the backend's format object.
+    /// JSON that follows a schema. Holds the backend's format object.
     JsonSchema(Box<RawValue>),
 }
 
@@ -114,7 +114,8 @@ impl ResponseFormat {
         Self::JsonSchema(to_raw(&JsonSchema { r#type: "json_schema", name, description: None, schema, strict }))
     }
 
-    /// Builds the `text` member of a request. In JSON mode, adds an instruction to the input if it needs one.
+    /// Builds the `text` member of the backend's request. In JSON mode, adds [`ASK_FOR_JSON`] to the input if no
+    /// message mentions JSON.
     #[must_use]
     pub fn into_text<'a>(
         format: Option<Self>,
@@ -167,10 +168,10 @@ fn lists(list: &Value, word: &str) -> bool {
     list.as_array().is_some_and(|words| words.iter().any(|one| one == word))
 }
 
-/// Adds an instruction to respond with JSON unless a message mentions JSON.
+/// Adds [`ASK_FOR_JSON`] as the first message, unless a message mentions JSON.
 fn ask_for_json(input: &mut Vec<Item<'_>>) {
     let is_mentioned = input.iter().any(|item| match item {
-        Item::Message { content, .. } => content.iter().any(mentions_json),
+        Item::Message { content, .. } => content.iter().any(has_json_text),
         _ => false,
     });
     if !is_mentioned {
@@ -179,16 +180,16 @@ fn ask_for_json(input: &mut Vec<Item<'_>>) {
     }
 }
 
-fn mentions_json(part: &Part<'_>) -> bool {
+fn has_json_text(part: &Part<'_>) -> bool {
     match part {
-        Part::InputText(text) | Part::OutputText(text) => asks_for_json(&text.read()),
+        Part::InputText(text) | Part::OutputText(text) => mentions_json(&text.read()),
         Part::InputImage { .. } | Part::InputFile { .. } | Part::RemoteFile { .. } => false,
     }
 }
 
 /// Whether a text contains the word that the backend looks for in JSON mode.
 #[must_use]
-pub fn asks_for_json(text: &str) -> bool {
+pub fn mentions_json(text: &str) -> bool {
     text.as_bytes().windows(4).any(|word| word.eq_ignore_ascii_case(b"json"))
 }
 

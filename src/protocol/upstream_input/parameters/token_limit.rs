@@ -1,8 +1,8 @@
 //! Limits on output tokens.
 //!
-//! The backend rejects any limit, so only the proxy can enforce it (`chat.token_limit`). Visible text, refusals
-//! and tool call arguments count. The official service also counts hidden reasoning, which the proxy can't see, so a
-//! reply with much reasoning may be longer here.
+//! The backend rejects any limit, so only the proxy can enforce one (`chat.token_limit`). This module reads and checks
+//! limits; the reply enforces them. Visible text, refusals and tool call arguments count. The official service also
+//! counts hidden reasoning, which the proxy can't see, so a reply with much reasoning may be longer here.
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
@@ -12,7 +12,7 @@ use crate::protocol::tokens::TokenLimit;
 /// The names of the limit in OpenAI's APIs; the first one present counts.
 const NAMES: [&str; 3] = ["max_completion_tokens", "max_output_tokens", "max_tokens"];
 
-/// The token limits in a request of Chat or text completions.
+/// The token limits in a request of Chat or text completions, in the order of `NAMES`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenLimits([Option<f64>; NAMES.len()]);
 
@@ -28,8 +28,8 @@ impl TokenLimits {
         Ok(true)
     }
 
-    /// Returns the limit to enforce, and removes enforced limits from `ignored`. If limits are ignored, any number is
-    /// accepted: some clients send -1 for "none".
+    /// Returns the limit to enforce, in tokens, and removes enforced limits from `ignored`. If the policy is to ignore
+    /// limits, any number is accepted: some clients send -1 for "none".
     ///
     /// # Errors
     /// If limits are rejected and the request has one, or an enforced limit is not a positive integer.
@@ -43,7 +43,7 @@ impl TokenLimits {
     }
 }
 
-/// Returns the limit to enforce, for an API with one token limit.
+/// Returns the limit to enforce, in tokens; `None` without a limit, or if limits are ignored.
 ///
 /// # Errors
 /// As for [`TokenLimits::enforced`]; the error names the limit `name`.
