@@ -1,7 +1,7 @@
 //! The HTTP client for all outgoing requests.
 //!
 //! [`HttpClient`] is built on first use, because loading the system's trust store takes tens of milliseconds
-//! and would delay the start. It sends to [`Endpoint`]s only, and never follows redirects. [`HttpClient::send`] repeats
+//! and would delay the start. It sends to [`Endpoint`]s only, and follows no redirects. [`HttpClient::send`] repeats
 //! a request whose pooled connection was stale; callers of [`HttpClient::client_for`] send by themselves.
 
 mod build;
@@ -28,11 +28,12 @@ pub use stale_retry::SendError;
 /// How to open outgoing connections. `Debug` hides the credentials in the proxy address.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Limit for DNS, TCP and TLS together (`upstream.connect_timeout`).
+    /// Time limit for DNS, TCP and TLS together (`upstream.connect_timeout`).
     pub connect_timeout: Duration,
     /// PEM bundle to trust in addition to the system's store (`upstream.ca_file`).
     pub ca_file: Option<PathBuf>,
-    /// Proxy for every host except loopback (`upstream.proxy`). If `None`, the proxy environment variables apply.
+    /// Address of the proxy for every host except loopback and those in `NO_PROXY` (`upstream.proxy`). If `None`, the
+    /// proxy environment variables apply.
     pub proxy: Option<String>,
 }
 
@@ -55,11 +56,11 @@ impl fmt::Debug for Settings {
 pub struct HttpClient {
     settings: Arc<Settings>,
     pool: Arc<Pool>,
-    /// Receives the `Date` of each response.
+    /// Learns the `Date` of responses, and is used to detect that the machine has slept. `None`: neither is done.
     clock: Option<Arc<dyn Clock>>,
 }
 
-/// Why the client could not be built.
+/// Why an HTTP client could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The CA bundle can't be read or holds no certificate.
@@ -91,7 +92,7 @@ impl HttpClient {
         self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock))
     }
 
-    /// Returns the same client, which reports the `Date` of responses to this clock.
+    /// Returns the same client with a clock, which learns the `Date` of responses.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock: Some(clock), ..self }
@@ -106,7 +107,7 @@ impl HttpClient {
         }
     }
 
-    /// Limit for DNS, TCP and TLS together.
+    /// Time limit for DNS, TCP and TLS together.
     #[must_use]
     pub fn connect_timeout(&self) -> Duration {
         self.settings.connect_timeout
@@ -121,15 +122,15 @@ impl HttpClient {
     /// Returns the client for an endpoint, which is built first if necessary. Connections to loopback bypass any proxy.
     ///
     /// # Errors
-    /// If the CA file or the proxy setting is unusable.
+    /// If the client can't be built: CA file, proxy setting or TLS setup.
     pub async fn client_for(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
         self.client(&self.clients().streaming, Protocol::Any, endpoint).await
     }
 
-    /// Returns an HTTP/1.1 client, for connections that upgrade to WebSocket.
+    /// The same with HTTP/1.1 only, for connections that upgrade to WebSocket.
     ///
     /// # Errors
-    /// If the CA file or the proxy setting is unusable.
+    /// As for [`Self::client_for`].
     pub async fn upgrading_client_for(&self, endpoint: &Endpoint) -> Result<reqwest::Client, ClientError> {
         self.client(&self.clients().upgrading, Protocol::Http1, endpoint).await
     }

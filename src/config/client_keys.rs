@@ -1,8 +1,8 @@
 //! Client keys (`[[keys]]`, `CODEX_PROXY_API_KEYS`).
 //!
-//! Keys are hashed as they are parsed: the settings hold only names and SHA-256 digests, and no message, listing
-//! or debug output contains a key. Only [`plain_keys`] returns the keys themselves, for writing the config
-//! of a client on this machine.
+//! Keys are hashed as they are parsed: the settings hold only SHA-256 digests, and no message, listing or debug output
+//! contains a key. Only [`plain_keys`] returns the keys themselves, for the settings of a client program on this
+//! machine.
 
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -15,12 +15,13 @@ use super::value::{Setting, wrong_type};
 use crate::secret::Secret;
 use crate::server::ClientKey;
 
+/// The members of a `[[keys]]` table. All but [`SHARE`] and [`ADMIN`] are strings.
 const MEMBERS: [&str; 6] = ["name", "key", "key_sha256", "account", SHARE, ADMIN];
-/// The member that is a number.
+/// The share of each quota window up to which the key may be used: a number.
 const SHARE: &str = "window_percent";
-/// The member that is a boolean.
+/// Whether the key is an admin key: a boolean.
 const ADMIN: &str = "admin";
-/// The minimum length of keys if other machines can connect: shorter ones could be guessed.
+/// The minimum length of keys if other machines can connect. Shorter keys could be guessed.
 pub(super) const MIN_REMOTE_KEY_CHARACTERS: usize = 16;
 
 /// The client keys from one source.
@@ -81,7 +82,8 @@ impl ClientKeys {
     }
 }
 
-/// Returns the names and plain text of the keys from one source, except those given as a hash.
+/// Returns the names and plain text of the keys from one source, except those given as a hash. Names are those that
+/// [`ClientKeys`] has. Assumes that the source has no errors.
 pub(super) fn plain_keys(raw: Unparsed<'_>) -> Vec<(String, Secret)> {
     let from_variable = |(index, key): (usize, &str)| (format!("env-{}", index + 1), Secret::new(key));
     let from_table = |table: &DeValue<'_>| {
@@ -150,6 +152,7 @@ fn share(value: &DeValue<'_>) -> Result<u8, String> {
         .ok_or_else(|| format!("{SHARE} must be a whole number from 1 to 99"))
 }
 
+/// Returns the SHA-256 of a key, if the key is valid.
 fn hash(key: &str) -> Result<[u8; 32], String> {
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a key must be printable ASCII without spaces, because clients send it in a header".to_owned());
@@ -157,6 +160,7 @@ fn hash(key: &str) -> Result<[u8; 32], String> {
     Ok(Sha256::digest(key).into())
 }
 
+/// Parses a SHA-256 in hexadecimal.
 fn digest(digits: &str) -> Result<[u8; 32], String> {
     let message = || "key_sha256 must be the SHA-256 of the key as 64 hexadecimal digits".to_owned();
     let mut digest = [0; 32];

@@ -1,7 +1,7 @@
-//! Settings that are lists or tables: arrays in the config file, comma separated in an environment variable.
+//! Settings that are lists or tables of strings: comma separated in an environment variable.
 //!
-//! Hosts and origins are normalized to the form in which browsers send them, so that requests can be compared
-//! byte by byte.
+//! Hosts and origins are normalized to the form in which browsers send them, so that they can be compared with request
+//! headers byte by byte.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,11 +20,11 @@ pub(super) struct Aliases(pub(super) BTreeMap<String, String>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hosts(pub(super) Vec<String>);
 
-/// Origins of web pages, in a browser's spelling.
+/// Origins of web pages (`scheme://host:port`), in the spelling of browsers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origins(pub(super) Vec<String>);
 
-/// OAuth scopes.
+/// OAuth scopes, separated by commas or spaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scopes(pub(super) Vec<String>);
 
@@ -54,6 +54,7 @@ fn read_array<T: Setting>(
     )
 }
 
+/// Parses texts with `read` and reports all invalid ones.
 fn read_all<'t>(
     texts: impl Iterator<Item = Result<&'t str, String>>,
     read: fn(&str) -> Result<String, String>,

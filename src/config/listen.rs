@@ -1,7 +1,7 @@
 //! The address to listen on: `host:port`, a port, a host, or `unix:PATH`.
 //!
-//! `localhost` means both loopback addresses, because clients differ in which one they try first. Other host
-//! names are rejected: the address they resolve to could change while the daemon runs.
+//! `localhost` means both loopback addresses, IPv4 and IPv6, because clients differ in which one they try first. Other
+//! host names are rejected: the address they resolve to could change while the daemon runs.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +15,7 @@ use super::list::quoted;
 use super::value::{Setting, invalid_value, wrong_type};
 use crate::server;
 
-/// The default port.
+/// The port if an address has none.
 const PORT: u16 = 8787;
 /// The prefix of a Unix socket's path.
 const UNIX_PREFIX: &str = "unix:";
@@ -33,7 +33,7 @@ pub(super) enum ListenAddress {
 /// The host part of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ListenHost {
-    /// 127.0.0.1 and `[::1]`.
+    /// Both 127.0.0.1 and `[::1]`.
     Localhost,
     /// An IP address; the unspecified address means all interfaces.
     Address(IpAddr),
@@ -53,7 +53,7 @@ impl ListenHost {
 }
 
 impl ListenAddress {
-    /// Returns the sockets to bind.
+    /// Returns the addresses or the path to bind.
     pub(super) fn sockets(&self) -> server::Listen {
         let (host, port) = match self {
             Self::Tcp { host, port } => (*host, *port),

@@ -1,8 +1,8 @@
 //! Settings, merged from flags, environment, config file and defaults, in that order of precedence.
 //!
 //! [`load`] returns a [`Config`], which combines the settings types of all modules, or all errors at once, each
-//! with its source. It doesn't print or write anything, and error messages never contain secrets. `schema`
-//! has the table of settings; `resolve` checks and converts them.
+//! with its source. It prints and writes nothing, and error messages never contain secrets. `schema` has the table of
+//! settings, `source` reads the environment and the file, and `resolve` checks and converts the merged values.
 
 mod client_keys;
 mod list;
@@ -34,18 +34,18 @@ use crate::protocol::{chat, models, responses};
 use crate::secret::Secret;
 use crate::{auth, history, net, server, upstream};
 
-/// The settings that command-line flags change.
+/// The command-line flags that override settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `--config`: the file to read instead of the default one. It must exist.
     pub file: Option<PathBuf>,
-    /// `--listen`.
+    /// `--listen`: the address to listen on, as in the config file.
     pub listen: Option<String>,
     /// `--host`: replaces the host of the address to listen on.
     pub host: Option<String>,
     /// `--port`: replaces the port of the address to listen on.
     pub port: Option<u16>,
-    /// `--account`.
+    /// `--account`: the id of the account to use.
     pub account: Option<String>,
     /// The log level, with the flag that sets it: `-v`, `-vv` or `-q`.
     pub level: Option<(&'static str, LogLevel)>,
@@ -54,21 +54,21 @@ pub struct Flags {
 /// All settings, grouped by the module that uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Outgoing connections.
+    /// How to open outgoing connections.
     pub net: net::Settings,
     /// The backend.
     pub upstream: upstream::Settings,
     /// Sign-in and tokens.
     pub auth: auth::Settings,
-    /// The daemon.
+    /// Address, limits and timeouts of the daemon.
     pub server: server::Settings,
     /// Which clients may connect.
     pub access: server::AccessSettings,
-    /// Names of the client keys that are too short to be used by other machines.
+    /// Names of the client keys that are too short to accept requests from other machines.
     pub short_keys: Vec<String>,
-    /// The Chat Completions API.
+    /// Options of the Chat Completions API.
     pub chat: chat::Options,
-    /// The Responses API.
+    /// Options of the Responses API.
     pub responses: responses::Options,
     /// Data that is stored between requests.
     pub history: history::Settings,
@@ -76,11 +76,11 @@ pub struct Config {
     pub rules: models::Rules,
     /// The log.
     pub log: LogSettings,
-    /// The collector that traces are sent to (`telemetry.otlp_endpoint`).
+    /// The collector that traces are sent to (`telemetry.otlp_endpoint`). `None`: none are sent.
     pub telemetry: Option<Endpoint>,
     /// The files of this program.
     pub paths: Paths,
-    /// `PATH`, to find an installed Codex CLI.
+    /// Value of the variable `PATH`, to find an installed Codex CLI.
     pub search_path: Option<OsString>,
     /// Warnings to print at startup.
     pub warnings: Vec<String>,
@@ -91,7 +91,7 @@ pub struct Config {
 /// Settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// The minimum severity.
+    /// The minimum severity of records.
     pub level: LogLevel,
     /// The format of records.
     pub format: LogFormat,
@@ -110,7 +110,7 @@ pub struct LogFile {
     pub count: u32,
 }
 
-/// Returns the path of the config file: that of `--config`, or the default one.
+/// Returns the absolute path of the config file: that of `--config`, or the default one. It doesn't have to exist.
 ///
 /// # Errors
 /// If the default path can't be determined.
@@ -140,8 +140,8 @@ pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, ConfigEr
     }
 }
 
-/// Returns a client key as plain text: the key called `name`, or the first one that isn't an admin key, or the first one.
-/// `None` if no key is set or the config has only hashes.
+/// Returns a client key as plain text, of those that the settings don't give as a hash: the one called `name`, else the
+/// first that isn't an admin key, else the first. `None` if there is none. Reads the config file again.
 #[must_use]
 pub fn client_key(config: &Config, environment: &Environment, name: &str) -> Option<Secret> {
     let source = &config.effective.iter().find(|shown| shown.key == "keys")?.source;
@@ -163,6 +163,7 @@ pub fn client_key(config: &Config, environment: &Environment, name: &str) -> Opt
     (index < keys.len()).then(|| keys.swap_remove(index).1)
 }
 
+/// Reads the config file. If it doesn't exist, that is an error only with `--config`.
 fn read_file(flags: &Flags, path: &std::path::Path, errors: &mut ConfigErrors) -> PartialValues {
     match std::fs::read(path).map(String::from_utf8) {
         Ok(Ok(text)) => return source::read_file(path, &text, errors),

@@ -1,5 +1,5 @@
-//! The paths of the files that this program reads and writes: below `CODEX_PROXY_HOME`, or in the
-//! platform's standard directories.
+//! The default paths of the files that this program reads and writes: in `CODEX_PROXY_HOME`, or in the platform's
+//! standard directories.
 
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,9 @@ use super::source::{ConfigError, Environment, ValueSource};
 pub struct Paths {
     /// The config file.
     pub config: PathBuf,
-    /// The data directory.
+    /// The directory for data that the user doesn't edit. Contains the credential file, unless a setting moves it.
     pub data: PathBuf,
-    /// The credential file.
+    /// The file with the tokens.
     pub credentials: PathBuf,
     /// The model catalog, as last received from the backend.
     pub catalogue: PathBuf,
@@ -22,7 +22,7 @@ pub struct Paths {
     pub responses: PathBuf,
     /// The database of usage totals.
     pub usage: PathBuf,
-    /// The file that holds the address of the running daemon.
+    /// The file in which the running daemon stores its address and process id, so that commands find it.
     pub run_file: PathBuf,
     /// The directory in which `connect --write` records its changes, so that they can be undone.
     pub connected: PathBuf,
@@ -61,6 +61,7 @@ impl Paths {
         })
     }
 
+    /// All files in one directory.
     fn inside(home: &Path) -> Self {
         Self {
             config: home.join("config.toml"),
@@ -75,7 +76,8 @@ impl Paths {
     }
 }
 
-/// The login file of the Codex CLI: `$CODEX_HOME/auth.json`, or `~/.codex/auth.json`.
+/// The file with the tokens of the Codex CLI: `$CODEX_HOME/auth.json`, or `~/.codex/auth.json`. `None` without a home
+/// directory.
 #[must_use]
 pub fn codex_login_file(environment: &Environment) -> Option<PathBuf> {
     let home = environment.path("CODEX_HOME").or_else(|| Some(BaseDirs::new()?.home_dir().join(".codex")));

@@ -1,4 +1,4 @@
-//! Distinguishes the settings that a reload applies from those that need a restart.
+//! Distinguishes the settings that a reload of the daemon applies from those that need a restart.
 
 use super::Config;
 
@@ -14,7 +14,8 @@ const RELOADABLE: [&str; 8] = [
     "log.level",
 ];
 
-/// Returns the settings that differ and take effect only after a restart.
+/// Returns the names of the settings that differ between the running configuration and the one just read, and take
+/// effect only after a restart.
 #[must_use]
 pub fn needing_restart(running: &Config, read: &Config) -> Vec<&'static str> {
     let is_reloadable = |key: &str| RELOADABLE.contains(&key);

@@ -1,4 +1,4 @@
-//! Converts the values in effect to the settings types of the modules, and checks the rules between settings.
+//! Converts the merged values to the settings types of the modules, and checks the rules between settings.
 //!
 //! A rule is skipped if one of its settings already has an error, so that one mistake gives one message.
 
@@ -17,7 +17,8 @@ use crate::protocol::{chat, models, responses};
 use crate::token_source::AccountChoice;
 use crate::{auth, history, net, server, upstream};
 
-/// Builds the configuration; `None` if `upstream.url` or `auth.url` is invalid.
+/// Builds the configuration, and adds what is wrong to `errors`. `None` if `upstream.url` or `auth.url` is invalid. The
+/// caller must not use a configuration if there are errors.
 pub(super) fn resolve(
     values: ResolvedValues,
     mut paths: Paths,
@@ -154,6 +155,7 @@ fn log(values: &ResolvedValues) -> LogSettings {
     }
 }
 
+/// Returns the chosen account, with a description of where the choice comes from.
 fn account(entry: &Sourced<OptionalText>) -> Option<AccountChoice> {
     let account_id = entry.value.0.as_deref().map(str::trim).filter(|id| !id.is_empty())?.to_owned();
     let by = match &entry.source {
@@ -173,12 +175,14 @@ fn endpoint(entry: &Sourced<NonEmptyText>, key: &str, trust: Trust, errors: &mut
     parsed.map_err(error).ok()
 }
 
+/// Returns a warning if the host isn't one of those of ChatGPT.
 fn trust_warning((key, endpoint): (&str, &Endpoint)) -> Option<String> {
     (!endpoint.is_known_host())
         .then(|| format!("{key}: tokens are sent to {}, because upstream.trust_host is set", endpoint.host()))
 }
 
-/// Checks that client keys protect the daemon if other machines can connect to it.
+/// Checks that the client keys are long enough, and that there are some, if other machines can connect; and that an
+/// empty environment variable doesn't remove the keys of the config file.
 fn check_keys(values: &ResolvedValues, errors: &mut ConfigErrors) {
     if errors.has_error("keys") {
         return;
@@ -225,6 +229,7 @@ fn check_memory(values: &ResolvedValues, errors: &mut ConfigErrors) {
     errors.add(source.clone(), key, format!("limits.memory ({memory}) must be at least limits.body ({body})"));
 }
 
+/// Returns the size limit of events in bytes.
 fn event_limit(values: &ResolvedValues, errors: &mut ConfigErrors) -> usize {
     usize::try_from(values.event_limit.value.0).unwrap_or_else(|_| {
         errors.add(

@@ -1,7 +1,8 @@
-//! Model routes (`[[routes]]`): an ordered list of patterns, each with the model that it selects.
+//! Model routes (`[[routes]]`): an ordered list of patterns for requested models, each with the model that is used
+//! instead.
 //!
-//! The first matching route applies. All errors of all routes are reported at once, each with the index of its
-//! route in the list, starting at 0.
+//! Only parses them; `protocol::models` applies the first route that matches. All errors of all routes in the config
+//! file are reported at once, each with the index of its route in the list, starting at 0.
 
 use std::borrow::Cow;
 use toml::de::{DeTable, DeValue};
@@ -11,6 +12,7 @@ use super::suggestion::suggestion;
 use super::value::{Setting, invalid_value, wrong_type};
 use crate::protocol::models::Route;
 
+/// The members of a `[[routes]]` table.
 const MEMBERS: [&str; 4] = ["match", "model", "effort", "when"];
 
 /// The routes of one source.
@@ -83,6 +85,7 @@ fn choice<T: Setting>(member: &str, text: Option<&str>, errors: &mut Vec<String>
     T::from_text(text?).map_err(|message| errors.push(format!("{member}: {message}"))).ok()
 }
 
+/// Formats a route as TOML.
 fn show(route: &Route) -> String {
     let mut members = vec![format!("match = {}", quoted(&route.pattern)), format!("model = {}", quoted(&route.model))];
     members.extend(route.effort.map(|effort| format!("effort = {}", effort.show())));

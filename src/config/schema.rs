@@ -1,8 +1,8 @@
 //! The table of settings, and the values that each source gives them.
 //!
-//! Each line of the table defines one setting: field, type, name in the config file, default, and the
-//! environment variables of other programs that it also reads. The parsers for the file and the environment,
-//! `config show` and the tests are derived from it. Defaults apply only in [`PartialValues::resolve`].
+//! Each line of the table defines one setting: field, type, name in the config file, default, and other environment
+//! variables that it is also read from. The parsers for the file and the environment, `config show` and the tests are
+//! derived from it. Defaults apply only in [`PartialValues::resolve`].
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -46,7 +46,8 @@ pub(super) enum Unparsed<'r> {
 pub(super) struct Key {
     /// The name in the config file, as in `upstream.url`.
     pub(super) path: &'static str,
-    /// Environment variables to read if `CODEX_PROXY_…` isn't set, in order of precedence.
+    /// Environment variables to read if the one named after the setting (`CODEX_PROXY_UPSTREAM_URL`) isn't set, in
+    /// order of precedence. Most are those of other programs.
     pub(super) variables: &'static [&'static str],
 }
 
@@ -55,7 +56,7 @@ pub(super) struct Key {
 pub struct EffectiveSetting {
     /// The name in the config file, as in `upstream.url`.
     pub key: &'static str,
-    /// The value as TOML, without secrets.
+    /// The value as TOML, without secrets. For keys, only their names.
     pub value: String,
     /// Where the value comes from.
     pub source: ValueSource,

@@ -1,7 +1,7 @@
 //! Reads settings from the environment and the config file.
 //!
-//! This is the only module that reads the environment of the process. Each source gives [`PartialValues`] and a
-//! list of errors; parsing continues after an error. Errors never quote the file, which may contain keys.
+//! This is the only module that reads the environment of the process. Each source gives [`PartialValues`] and adds to
+//! the list of errors; parsing continues after an error. Syntax errors don't quote the file, which may contain keys.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,11 +14,11 @@ use super::schema::{KEYS, PartialValues, Unparsed};
 use super::suggestion::{nearest, suggestion};
 use crate::proxy;
 
-/// Environment variables that contain a client key or a token. They are removed from the environment of child processes.
+/// Environment variables that contain a client key or a token. They are not passed on to child processes.
 pub const SECRET_VARIABLES: [&str; 5] =
     ["CODEX_PROXY_API_KEYS", "CODEX_PROXY_KEYS", "CODEX_PROXY_KEY", "CODEX_PROXY_ACCESS_TOKEN", "CODEX_ACCESS_TOKEN"];
 
-/// A copy of a process's environment variables.
+/// A copy of a process's environment variables. `Debug` shows none of them.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<OsString, OsString>);
 
@@ -98,7 +98,7 @@ impl fmt::Debug for Environment {
 }
 
 impl ValueSource {
-    /// The line in the config file, or 0.
+    /// The line in the config file; 0 for the whole file and for other sources.
     fn line(&self) -> usize {
         match self {
             Self::File { line, .. } => *line,
@@ -148,6 +148,7 @@ impl ConfigErrors {
         self.0.iter().any(|error| error.key.as_deref() == Some(key))
     }
 
+    /// Adds an error about no particular setting.
     fn add_general(&mut self, source: ValueSource, message: impl Into<String>) {
         self.0.push(ConfigError { source, key: None, message: message.into() });
     }
@@ -156,7 +157,7 @@ impl ConfigErrors {
 /// The prefix of this program's environment variables.
 const OWN_PREFIX: &str = "CODEX_PROXY_";
 
-/// Returns the environment variable of a setting.
+/// Returns the environment variable that is named after a setting.
 pub(super) fn variable(path: &str) -> String {
     format!("{OWN_PREFIX}{}", path.replace('.', "_").to_ascii_uppercase())
 }
@@ -187,7 +188,7 @@ pub(super) fn read_environment(environment: &Environment, errors: &mut ConfigErr
     values
 }
 
-/// Reads the path of the credential file from `CHATGPT_TOKEN_DIR` and `CHATGPT_AUTH_FILE`.
+/// Reads the path of the credential file (`auth.credentials`) from two variables of another program.
 fn read_token_file(environment: &Environment, values: &mut PartialValues, errors: &mut ConfigErrors) {
     let Some(directory) = environment.path("CHATGPT_TOKEN_DIR") else { return };
     let file = directory.join(environment.path("CHATGPT_AUTH_FILE").unwrap_or_else(|| "auth.json".into()));
@@ -201,7 +202,7 @@ fn read_token_file(environment: &Environment, values: &mut PartialValues, errors
     }
 }
 
-/// Returns a warning for each variable that looks like a mistyped setting.
+/// Returns a warning for each unknown variable whose name resembles that of a setting.
 pub(super) fn mistyped_variables(environment: &Environment) -> Vec<String> {
     let mut known: Vec<String> = KEYS.iter().map(|key| variable(key.path)).collect();
     known.extend(["CODEX_PROXY_HOME", "CODEX_PROXY_API_KEYS", "CODEX_PROXY_ACCESS_TOKEN"].map(str::to_owned));
@@ -242,12 +243,15 @@ pub(super) fn read_file(path: &Path, text: &str, errors: &mut ConfigErrors) -> P
     values
 }
 
+/// What reading a table of the file needs.
 struct FileReader<'f> {
     values: &'f mut PartialValues,
     errors: &'f mut ConfigErrors,
+    /// Converts a position in the text to a line.
     source: &'f dyn Fn(usize) -> ValueSource,
 }
 
+/// Reads a table whose settings have this prefix, and the tables in it.
 fn read_table(reader: &mut FileReader<'_>, prefix: &str, table: &DeTable<'_>) {
     for (name, value) in table {
         let path = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
@@ -269,6 +273,7 @@ fn read_table(reader: &mut FileReader<'_>, prefix: &str, table: &DeTable<'_>) {
     }
 }
 
+/// Whether names of settings start with this path and a dot.
 fn is_section(path: &str) -> bool {
     KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }

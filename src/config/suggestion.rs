@@ -5,8 +5,8 @@ pub(super) fn suggestion<'k>(name: &str, known: impl IntoIterator<Item = &'k str
     nearest(name, known).map(|known| format!("; did you mean '{known}'?")).unwrap_or_default()
 }
 
-/// Returns the known name with the smallest edit distance, if that is small enough to be a typing error.
-/// The last segment of a dotted name counts as the whole name.
+/// Returns the known name with the smallest edit distance, if that is small enough to be a typing error. A dotted name
+/// is also found by its last segment.
 pub(super) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let distance = |known: &str| {
         let last = known.rsplit('.').next().unwrap_or(known);

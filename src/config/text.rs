@@ -1,5 +1,5 @@
-//! Settings that are text. Each type validates its value at startup, so that an invalid value is reported with
-//! its source instead of failing in the middle of a request.
+//! Settings that are text. Each type validates its value when the settings are loaded, so that an invalid value is
+//! reported with its source instead of failing in the middle of a request.
 //!
 //! A proxy address may contain a password, which is never printed.
 
@@ -13,7 +13,7 @@ use super::list::quoted;
 use super::value::{Setting, invalid_value};
 use crate::endpoint::{self, Endpoint, Trust};
 
-/// A header value: printable ASCII, possibly empty.
+/// A header value: printable ASCII without spaces at the ends, possibly empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeaderText(pub(super) String);
 
@@ -21,7 +21,7 @@ pub(super) struct HeaderText(pub(super) String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NonEmptyText(pub(super) String);
 
-/// A header value, or `None` for `auto`.
+/// A header value that isn't empty, or `None` for `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeaderTextOrAuto(pub(super) Option<String>);
 
@@ -33,11 +33,11 @@ pub(super) struct OptionalText(pub(super) Option<String>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OptionalPath(pub(super) Option<PathBuf>);
 
-/// The address of a proxy for outgoing connections, which may contain a password.
+/// The address of a proxy for outgoing connections, which may contain a password; `None` if empty.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct ProxyAddress(pub(super) Option<String>);
 
-/// The base address of an OpenTelemetry collector, if traces are exported.
+/// The base address of an OpenTelemetry collector, or `None` if empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OtlpEndpoint(pub(super) Option<Endpoint>);
 

@@ -1,8 +1,7 @@
 //! The types that a setting can have: how each is parsed and printed.
 //!
-//! A value is text (environment, command line, default) or TOML (config file). Both forms parse to the same
-//! type and give the same error message. Error messages may be printed, so types that hold secrets never
-//! include the rejected value.
+//! A value is text (environment, command line, default) or TOML (config file); both forms parse to the same type. Error
+//! messages usually contain the rejected value; those of types that hold secrets must not.
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -42,7 +41,7 @@ pub(super) trait Setting: Sized {
     fn show(&self) -> String;
 }
 
-/// A setting that is one of a fixed set of names, which the enum's `ValueEnum` derive lists.
+/// A setting that is one of the names that the enum's `ValueEnum` derive lists.
 trait NamedChoice: ValueEnum {}
 
 /// A duration above zero.
@@ -62,9 +61,9 @@ pub(super) struct Days(pub(super) u32);
 pub enum LogLevel {
     /// No records.
     Off,
-    /// Failures.
+    /// Errors.
     Error,
-    /// Failures and warnings.
+    /// Errors and warnings.
     Warn,
     /// Also one record per request.
     Info,
@@ -118,6 +117,7 @@ impl<T: NamedChoice> Setting for T {
     }
 }
 
+/// The name of a choice in the settings.
 fn name<T: ValueEnum>(value: &T) -> String {
     value.to_possible_value().map(|name| name.get_name().to_owned()).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! JSON responses, mainly errors, in the formats of the real services.
 //!
-//! The gateway sends `{"detail": …}`, the services behind it send `{"error": {…}}`. Each is used where the
-//! real services use it.
+//! Of the real services, the gateway sends `{"detail": …}`, and those behind it send `{"error": {…}}`. Each format is
+//! used where they use it.
 
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
@@ -22,7 +22,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// An error in the gateway's format.
+    /// An error in the gateway's format, with this status.
     pub(super) fn detail(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, body: json!({ "detail": detail.into() }), headers: Vec::new() }
     }
@@ -32,7 +32,7 @@ impl Refusal {
         Self::detail(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// Status 400 with an error object that names the invalid member.
+    /// Status 400 with an error object; `param` is the invalid member.
     pub(super) fn invalid(code: Option<&str>, param: impl Into<Value>, message: impl Into<String>) -> Self {
         let error = json!({
             "message": message.into(), "type": "invalid_request_error", "param": param.into(), "code": code,

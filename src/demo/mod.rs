@@ -1,10 +1,10 @@
 //! A simulated ChatGPT backend and sign-in service, to try the proxy without an account.
 //!
 //! It listens on its own loopback port and has the interface of the real services: paths, headers, event
-//! streams, and tokens that expire and are refreshed. It rejects requests that the real backend rejects. Every
-//! response is marked as simulated. It makes no connections to the real services and stores nothing.
+//! streams, and tokens that expire and are refreshed. It rejects requests that the real backend rejects. The text of a
+//! response says that it is simulated. It opens no connections and stores nothing on disk.
 //!
-//! Words in a prompt cause faults, see [`FAULT_WORDS`].
+//! Words in a prompt cause faults, see [`FAULT_WORDS`]; others cause tool calls, see `backend`.
 
 mod backend;
 mod issuer;
@@ -28,7 +28,7 @@ use issuer::Sessions;
 
 pub use backend::FAULT_WORDS;
 
-/// Remaining lifetime of the first access token: short enough that its first use refreshes it.
+/// Remaining lifetime of the first access token of a login: so short that its first use refreshes it.
 const FIRST_TOKEN_LIFE: Duration = Duration::from_secs(60);
 /// Pause after a failed `accept`, so that a lack of file descriptors doesn't cause a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -44,13 +44,13 @@ pub struct Demo {
 /// The tokens of a simulated login.
 #[derive(Clone, Debug)]
 pub struct DemoLogin {
-    /// Identifies the user, whose address is under `.invalid`.
+    /// Contains the claims about the user, whose address is under `.invalid`.
     pub id_token: Secret,
     /// About to expire, so that its first use refreshes it.
     pub access_token: Secret,
     /// Valid for one refresh.
     pub refresh_token: Secret,
-    /// The account of the tokens.
+    /// Id of the tokens' account.
     pub account_id: String,
 }
 
@@ -109,6 +109,7 @@ impl Drop for Demo {
     }
 }
 
+/// Serves connections until dropped.
 async fn accept(listener: TcpListener, router: Router) {
     // Dropping the set closes all connections.
     let mut connections = JoinSet::new();
@@ -124,10 +125,10 @@ async fn accept(listener: TcpListener, router: Router) {
 }
 
 async fn serve(stream: TcpStream, router: Router) {
-    // Sends each delta without waiting for the acknowledgment of the previous one; streams work without it.
+    // Sends each delta without waiting for the acknowledgment of the previous one. A failure only delays deltas.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
-    // Connection errors are left to the client.
+    // Errors are ignored: the client notices a broken connection itself.
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::pool::ConnectionCounter;
 use super::{ClientError, Settings, error_chain};
 
-/// HTTP/2 flow control: the bytes that the backend may send ahead of a stream's reader. The connection window
-/// allows for about a thousand stalled readers before they block the other streams.
+/// HTTP/2 flow control: the bytes that the server may send before they are read, per stream and per connection. It
+/// takes about a thousand streams that aren't read to block the others.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * 1024;
 /// HTTP/2 pings find connections that have broken, even idle ones.
@@ -16,6 +16,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// The HTTP versions that a client may use.
 #[derive(Clone, Copy)]
 pub(super) enum Protocol {
+    /// HTTP/2 if the server offers it, else HTTP/1.1.
     Any,
     /// Only HTTP/1.1, as WebSocket upgrades require.
     Http1,
@@ -24,6 +25,7 @@ pub(super) enum Protocol {
 /// Whether a client connects through a proxy.
 #[derive(Clone, Copy)]
 pub(super) enum Route {
+    /// Without a proxy: to loopback.
     Direct,
     /// Through the proxy of the settings or of the environment, if there is one.
     Proxied,
@@ -36,7 +38,7 @@ pub(super) fn build(
     protocol: Protocol,
     counter: ConnectionCounter,
 ) -> Result<reqwest::Client, ClientError> {
-    // Fails if a provider is installed already, which is fine.
+    // Fails if another client has installed it already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())

@@ -1,7 +1,7 @@
 //! Formats transport errors for users.
 //!
 //! The libraries report a chain of causes, from the operation down to the system's error. Entries that only name
-//! a step inside a library are left out or replaced.
+//! a step inside a library are left out or replaced, as are repetitions.
 
 /// Library messages and their replacements. An empty replacement drops the entry.
 const REPLACEMENTS: [(&str, &str); 5] = [
@@ -12,8 +12,8 @@ const REPLACEMENTS: [(&str, &str); 5] = [
     ("tunnel error: failed to create underlying connection", "the proxy can't be reached"),
 ];
 
-/// Formats the chain of causes of a transport error, outermost first. The URL is left out, because its query may
-/// contain secrets. Certificate errors end with advice.
+/// Formats the chain of causes of a transport error, outermost first, separated by colons. URLs are left out, because
+/// their query may contain secrets. Certificate errors end with advice.
 #[must_use]
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
@@ -33,7 +33,7 @@ pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let last = texts.len().saturating_sub(1);
     let shown =
         texts.iter().enumerate().map(|(index, text)| match REPLACEMENTS.iter().find(|(from, _)| from == text) {
-            // The last entry stays: there is no other reason.
+            // The last entry stays: nothing else names the cause.
             Some((_, replacement)) if index < last => *replacement,
             _ => text.as_str(),
         });

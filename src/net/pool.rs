@@ -1,9 +1,9 @@
-//! Replaces the HTTP clients, and with them all pooled connections, when the connections may be dead.
+//! Holds the HTTP clients, and replaces them, and with them all pooled connections, when those may be dead.
 //!
 //! Pooled connections break unnoticed if the other side closes them, the network changes or the machine sleeps.
 //! If one is stale, the others probably are, so the whole pool is dropped; responses in progress keep their
-//! connections. This module never sends a request again: it reports how long the connections have been idle, and
-//! the caller decides.
+//! connections. This module reports how long the connections have been idle; whether a request is sent again is decided
+//! in `stale_retry`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -43,10 +43,12 @@ pub(super) struct Clients {
 #[derive(Debug, Default)]
 struct Activity {
     in_progress: usize,
+    /// `None` before the first end.
     ended: Option<Instant>,
 }
 
-/// Guard that counts a request as in progress, until the end of its response body.
+/// Guard that counts a request as in progress until its last clone is dropped: normally at the end of the response
+/// body.
 #[derive(Clone, Debug)]
 pub(crate) struct InUse(#[expect(dead_code, reason = "acts on drop")] Arc<RequestGuard>);
 
@@ -83,8 +85,8 @@ impl Clients {
 }
 
 impl InUse {
-    /// Counts the request as in progress while its response exists. Reading the body as a stream discards the
-    /// guard, unless it was taken out with [`Self::take`].
+    /// Puts the guard into the response, so that the request counts as in progress while the response exists. A caller
+    /// that reads the body as a stream has to [`Self::take`] it out first, and keep it.
     pub(super) fn attach(self, response: &mut reqwest::Response) {
         response.extensions_mut().insert(self);
     }
@@ -104,7 +106,8 @@ impl Drop for RequestGuard {
 }
 
 impl Pool {
-    /// Returns the current clients, replacing them first if the machine has slept.
+    /// Returns the current clients. Replaces them first if the machine has slept since the last call; without a clock,
+    /// that isn't detected.
     pub(super) fn clients(&self, clock: Option<&dyn Clock>) -> Arc<Clients> {
         if clock.is_some_and(|clock| self.has_slept(clock)) {
             tracing::debug!("the machine has slept: opening new connections");

@@ -5,7 +5,7 @@
 //! - The connection closed before the request was written, or the server reports that it ignored the request
 //!   (`REFUSED_STREAM`, or `GOAWAY` with an earlier stream). The HTTP library does this itself.
 //! - The request is safe (GET).
-//! - The connection had been idle for more than five seconds, so it was closed while it was idle.
+//! - All connections had been idle for more than five seconds, so the connection was probably closed while it was idle.
 //!
 //! In all other cases the caller gets an error, and its own retries are counted and limited. Whenever a pooled
 //! connection breaks, all pooled connections are abandoned, so that retries use new ones.
@@ -42,6 +42,7 @@ pub enum SendError {
 enum UsedConnection {
     /// Opened for the request.
     New,
+    /// Opened for an earlier request.
     Pooled,
 }
 

@@ -39,7 +39,7 @@ use crate::history::{ConversationKey, Reasoning, ReasoningScope};
 use crate::protocol::models::Models;
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
 use crate::token_source::TokenSource;
-use crate::upstream::{BackendResponse, Hints, Pending};
+use crate::upstream::{BackendResponse, ForwardedHeaders, Pending};
 
 /// Handles requests in one API format.
 #[derive(Debug)]
@@ -198,7 +198,7 @@ where
             reasoning.restore(&mut plan.upstream);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let hints = Hints { originator, forwarded: D::forwarded_headers(&parts.headers) };
+        let forwarded = ForwardedHeaders { originator, codex: D::forwarded_headers(&parts.headers) };
         let served = ServedRequest {
             conversation: ConversationKey {
                 key: key_name(parts).map(str::to_owned),
@@ -210,7 +210,7 @@ where
         };
         let span = record.as_deref().map_or_else(tracing::Span::none, RequestRecord::span);
         let opening = async {
-            let mut pending = self.services.upstream.begin(plan.upstream, token, hints)?;
+            let mut pending = self.services.upstream.begin(plan.upstream, token, forwarded)?;
             let backend_response = pending.open().await?;
             Ok((pending, backend_response))
         };

@@ -124,7 +124,7 @@ fn text(services: &Services, state: &ServerState, files: Option<usize>) -> Strin
     let upstream = services.upstream.counters();
     out.counter("codex_proxy_retries_total", "Retries of requests to the backend.", upstream.retries);
     let help = "Requests refused without a call because their quota is used up.";
-    out.counter("codex_proxy_quota_answers_total", help, upstream.quota_answers);
+    out.counter("codex_proxy_quota_answers_total", help, upstream.quota_refusals);
     let help = "Calls to the backend under way, each on its own connection or HTTP/2 stream.";
     out.gauge("codex_proxy_upstream_connections", help, upstream.open);
     let help = "Outgoing connections opened.";

@@ -1,21 +1,22 @@
-//! One attempt at a request, over the current transport, up to the commit point.
+//! One attempt at a `/responses` request: HTTP, WebSocket or a recorded response, up to the commit point.
 //!
-//! The result doesn't depend on the transport: events, headers for the client, and request id. Callers decide about
-//! further attempts.
+//! The result has the same form for all of them: events, headers for the client, and request id. An attempt can send
+//! the request again if that is safe (rejected compression, stale connection, WebSocket refused); all other retries are
+//! decided in `pending`.
 
 use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout};
 
-use super::cassette::{End, Playback, Recording};
+use super::cassette::{Outcome, Playback, Recording};
 use super::client::{self, HttpRequest};
 use super::counters::OpenResponse;
 use super::headers::{client_headers, codex_client_headers, record_failed_id, request_id};
 use super::region::OnRefusedToken;
 use super::stream::Limits;
 use super::websocket::{EncodedRequest, OpenError, OpenedStream};
-use super::{BackendResponse, EventStream, Hints, Upstream};
+use super::{BackendResponse, EventStream, ForwardedHeaders, Upstream};
 use crate::blocking::off_thread;
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError};
@@ -24,53 +25,54 @@ use crate::protocol::codex::request::Omissions;
 use crate::token_source::Bearer;
 
 impl Upstream {
+    /// Makes one attempt, and reads its response up to the commit point.
     pub(super) async fn attempt(
         &self,
         request: &codex::Request<'_>,
         omitted: &Omissions,
-        hints: &Hints,
+        forwarded: &ForwardedHeaders,
         bearer: &Bearer,
         on_refused: OnRefusedToken,
     ) -> Result<BackendResponse, ProxyError> {
         let request_headers = self.request_headers(bearer);
-        let route = self.routes.route(&self.http, &request_headers, on_refused).await?;
-        let headers = request_headers.responses(request, omitted, hints, route.region)?;
+        let origin = self.origins.origin(&self.http, &request_headers, on_refused).await?;
+        let headers = request_headers.responses(request, omitted, forwarded, origin.region)?;
         let body = off_thread(request.written_bytes(), || request.encode(omitted));
         let open = self.counters.begin();
         let recording = self.recorder.as_ref().map(|recorder| recorder.start_recording(&headers, &body));
         let opened = match &self.player {
-            Some(player) => self.play(off_thread(body.len(), || player.playback(&body))?, hints).await,
-            None => self.send(&route.endpoint, headers, body, recording.as_ref(), hints).await,
+            Some(player) => self.play(off_thread(body.len(), || player.playback(&body))?, forwarded).await,
+            None => self.send(&origin.endpoint, headers, body, recording.as_ref(), forwarded).await,
         };
         match opened {
             Ok(OpenedStream { events, headers }) => {
                 self.quota.record_success(&bearer.account.id, &request.model, &headers);
-                Ok(self.response(events, &headers, hints, bearer, open))
+                Ok(self.response(events, &headers, forwarded, bearer, open))
             }
             Err(error) => {
                 if let Some(recording) = recording {
-                    recording.end(End::of(&error));
+                    recording.end(Outcome::of(&error));
                 }
                 Err(error)
             }
         }
     }
 
-    /// Sends a request over the current transport.
+    /// Sends a request over a WebSocket if that is preferred and possible, else over HTTP.
     async fn send(
         &self,
         endpoint: &Endpoint,
         headers: HeaderMap,
         body: Bytes,
         recording: Option<&Recording>,
-        hints: &Hints,
+        forwarded: &ForwardedHeaders,
     ) -> Result<OpenedStream, ProxyError> {
         if self.websockets.is_preferred() {
             let request = EncodedRequest { endpoint, headers: &headers, body: &body, recording };
             match self.websockets.open(&self.http, &request, self.limits(), self.settings.commit_after).await {
                 Ok(opened) => return Ok(opened),
                 Err(OpenError::Failed(attempt)) => {
-                    return Err(self.with_response_headers(attempt.error, &attempt.headers, hints));
+                    return Err(self.with_response_headers(attempt.error, &attempt.headers, forwarded));
                 }
                 Err(OpenError::FallBack) => {}
             }
@@ -82,10 +84,11 @@ impl Upstream {
         let received = response.headers().clone();
         let mut events = EventStream::new(response, self.limits(), sent);
         events.record(recording.cloned());
-        self.committed(events, received, hints).await
+        self.committed(events, received, forwarded).await
     }
 
-    /// Posts a request, compressed if that is worthwhile and the backend accepts it.
+    /// Posts a request, compressed if [`super::compression`] says so. If the backend rejects the compression, posts it
+    /// once more uncompressed.
     async fn post(
         &self,
         plain: HttpRequest<'_>,
@@ -104,30 +107,31 @@ impl Upstream {
         }
     }
 
-    /// Plays a recorded response with its original timing. The backend's timeouts apply.
-    async fn play(&self, playback: Playback, hints: &Hints) -> Result<OpenedStream, ProxyError> {
+    /// Plays a recorded response with its original timing. The timeouts of the settings apply to it too.
+    async fn play(&self, playback: Playback, forwarded: &ForwardedHeaders) -> Result<OpenedStream, ProxyError> {
         let (sent, limit) = (Instant::now(), self.settings.first_event_timeout);
-        let head = timeout(limit, playback.head()).await.unwrap_or(Err(End::Silent));
+        let head = timeout(limit, playback.head()).await.unwrap_or(Err(Outcome::Silent));
         let (status, received, body) = head.map_err(|end| match end {
-            End::Unreachable => ProxyError::Unreachable { cause: "recorded in the cassette".to_owned() },
-            End::Silent => ProxyError::Silent { phase: Phase::FirstEvent, limit },
+            Outcome::Unreachable => ProxyError::Unreachable { cause: "recorded in the cassette".to_owned() },
+            Outcome::Silent => ProxyError::Silent { phase: Phase::FirstEvent, limit },
             _ => ProxyError::Truncated { cause: None },
         })?;
         if let Some(body) = body {
             return Err(client::classify(status, &received, &body));
         }
-        self.committed(EventStream::recorded(playback, self.limits(), sent), received, hints).await
+        self.committed(EventStream::recorded(playback, self.limits(), sent), received, forwarded).await
     }
 
+    /// Reads the events up to the commit point.
     async fn committed(
         &self,
         mut events: EventStream,
         headers: HeaderMap,
-        hints: &Hints,
+        forwarded: &ForwardedHeaders,
     ) -> Result<OpenedStream, ProxyError> {
         match events.commit(self.settings.commit_after).await {
             Ok(()) => Ok(OpenedStream { events, headers }),
-            Err(error) => Err(self.with_response_headers(error, &headers, hints)),
+            Err(error) => Err(self.with_response_headers(error, &headers, forwarded)),
         }
     }
 
@@ -139,11 +143,12 @@ impl Upstream {
         }
     }
 
+    /// Attaches the observers to a committed stream.
     fn response(
         &self,
         mut events: EventStream,
         received: &HeaderMap,
-        hints: &Hints,
+        forwarded: &ForwardedHeaders,
         bearer: &Bearer,
         open: OpenResponse,
     ) -> BackendResponse {
@@ -153,25 +158,30 @@ impl Upstream {
         self.catalogue.check_etag(received);
         BackendResponse {
             events,
-            headers: headers_for_client(received, hints),
+            headers: headers_for_client(received, forwarded),
             request_id: request_id(received).map(str::to_owned),
             warnings: Vec::new(),
         }
     }
 
-    /// Adds the request id and the client's headers of the response to a failure event in its stream.
-    fn with_response_headers(&self, mut error: ProxyError, received: &HeaderMap, hints: &Hints) -> ProxyError {
+    /// Adds the response's request id and its headers for the client to an error that has none: one from an event.
+    fn with_response_headers(
+        &self,
+        mut error: ProxyError,
+        received: &HeaderMap,
+        forwarded: &ForwardedHeaders,
+    ) -> ProxyError {
         self.catalogue.check_etag(received);
         let id = request_id(received);
         record_failed_id(id);
         if let ProxyError::Upstream(failure) = &mut error {
             failure.request_id = failure.request_id.take().or_else(|| id.map(str::to_owned));
-            failure.headers.extend(headers_for_client(received, hints));
+            failure.headers.extend(headers_for_client(received, forwarded));
         }
         error
     }
 }
 
-fn headers_for_client(received: &HeaderMap, hints: &Hints) -> HeaderMap {
-    if hints.forwarded.is_some() { codex_client_headers(received) } else { client_headers(received) }
+fn headers_for_client(received: &HeaderMap, forwarded: &ForwardedHeaders) -> HeaderMap {
+    if forwarded.codex.is_some() { codex_client_headers(received) } else { client_headers(received) }
 }

@@ -1,8 +1,8 @@
 //! Chooses the form of request bodies: classic, or lite, which newer models may require.
 //!
-//! `auto` starts with the classic form, which supports more parameters. If a model rejects it, the request is retried in
-//! the lite form; if that succeeds, this process uses the lite form for the model from then on. Bodies that the client
-//! wrote in the lite form are not changed.
+//! `auto` starts with the classic form, which supports more parameters. If the backend rejects it for a model, the
+//! request is retried in the lite form; if that succeeds, the lite form is used for the model until the process ends.
+//! A body that the client itself wrote in the lite form stays as it is.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::protocol::models::Catalogue;
 /// The setting `upstream.body`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum BodyForm {
-    /// The classic form, until a model rejects it.
+    /// The classic form; the lite form for models that require it.
     #[default]
     Auto,
     /// The classic form.
@@ -36,7 +36,7 @@ impl BodyForms {
         Self { setting, lite_models: Mutex::default() }
     }
 
-    /// Sets the form of a new request.
+    /// Sets the form of a request's first attempt.
     pub(super) fn choose(&self, request: &mut Request<'_>, catalogue: &Catalogue) {
         let is_lite = match self.setting {
             BodyForm::Auto => self.lite_models.lock().unwrap_or_else(PoisonError::into_inner).contains(&*request.model),
@@ -53,7 +53,7 @@ impl BodyForms {
         self.setting == BodyForm::Auto && set_lite(request)
     }
 
-    /// Records that a model accepted the lite form.
+    /// Records that a model accepted the lite form. With `auto`, its next requests start in that form.
     pub(super) fn record_lite_success(&self, model: &str) {
         if self.setting != BodyForm::Auto {
             return;
@@ -66,7 +66,7 @@ impl BodyForms {
     }
 }
 
-/// Returns whether the form was changed.
+/// Changes a classic request to the lite form. Returns whether it was classic.
 fn set_lite(request: &mut Request<'_>) -> bool {
     let is_classic = request.format == WireFormat::Classic;
     if is_classic {

@@ -1,7 +1,8 @@
 //! The model catalog: the latest from the backend, else from a file, else the one embedded at build time.
 //!
-//! Reading never waits. A refresh that fails or lists no models changes nothing. The file is replaced atomically, and
-//! belongs to one account and client version. It is a cache: a file that can't be read is ignored.
+//! Reading never waits for the network or the disk. A response that lists no models changes nothing. A catalog belongs
+//! to one account and client version; the file has the latest one, is replaced atomically, and is ignored if it can't
+//! be read. Requesting the catalog is up to the caller.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -25,12 +26,13 @@ const EMBEDDED: &[u8] = include_bytes!("catalogue.json");
 pub(super) struct CatalogueCache {
     current: RwLock<CachedCatalogue>,
     file: Option<PathBuf>,
-    /// The latest etag from the backend.
+    /// The etag that the backend last reported, with the catalog or in another response.
     etag: Mutex<Option<String>>,
+    /// Notified when the backend reports an etag that differs from `etag`.
     outdated: Notify,
 }
 
-/// Account and client version that a catalog was requested with.
+/// The client version and account that a catalog was requested with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CatalogueKey {
     client_version: String,
@@ -47,10 +49,12 @@ struct CachedCatalogue {
     fetched_at: Option<SystemTime>,
 }
 
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 struct File<'a> {
     #[serde(rename = "asked")]
     key: CatalogueKey,
+    /// Unix time in seconds.
     fetched_at: u64,
     #[serde(borrow)]
     catalogue: &'a RawValue,
@@ -99,7 +103,8 @@ impl CatalogueCache {
         self.current.read().unwrap_or_else(PoisonError::into_inner).fetched_at
     }
 
-    /// Replaces the catalog with the backend's response. Returns whether the response lists models.
+    /// Replaces the catalog, and then the file, with the backend's response. Returns whether the response lists models.
+    /// A file that can't be written is only logged.
     pub(super) async fn replace(&self, json: Bytes, key: CatalogueKey, etag: Option<&str>) -> bool {
         let fetched_at = SystemClock.now();
         let Some(fetched) = CachedCatalogue::parse(json.clone(), key.clone(), Some(fetched_at)) else { return false };
@@ -116,7 +121,7 @@ impl CatalogueCache {
         true
     }
 
-    /// Loads the file, if its catalog was requested with this client version.
+    /// Replaces the catalog with that of the file, if it was requested with this client version.
     pub(super) async fn load(&self, client_version: &str) {
         let Some(file) = self.file.clone() else { return };
         let loaded = tokio::task::spawn_blocking(move || load(&file)).await.ok().flatten();
@@ -127,7 +132,7 @@ impl CatalogueCache {
         }
     }
 
-    /// Replaces a catalog with another key by the embedded one.
+    /// Replaces the catalog by the embedded one, if it was requested with another key.
     pub(super) fn discard_others(&self, key: &CatalogueKey) {
         let is_other = |current: &CachedCatalogue| current.key.as_ref().is_some_and(|current| current != key);
         if is_other(&self.current.read().unwrap_or_else(PoisonError::into_inner)) {
@@ -145,7 +150,7 @@ impl CatalogueCache {
         }
     }
 
-    /// Waits until a response reports a new catalog.
+    /// Waits until a response reports a new catalog etag.
     pub(super) async fn outdated(&self) {
         self.outdated.notified().await;
     }
@@ -155,7 +160,7 @@ impl CatalogueCache {
     }
 }
 
-/// An etag without quotes and weakness prefix.
+/// Removes the quotes and the prefix `W/` from an etag.
 fn opaque_tag(etag: &str) -> &str {
     etag.trim_start_matches("W/").trim_matches('"')
 }

@@ -1,7 +1,7 @@
 //! Sends HTTP requests to the backend and classifies failures.
 //!
-//! Follows no redirects and keeps no cookies. Reads a bounded part of bodies that aren't event streams. Every wait has
-//! a timeout, and dropping the future cancels the request.
+//! Bodies that aren't event streams are read up to a size limit. Every wait has a timeout, and dropping the future
+//! cancels the request. Repeats a request only if its connection was stale (see `net`); redirects are failures.
 
 use std::time::Duration;
 
@@ -18,11 +18,12 @@ use crate::error::{Phase, ProxyError, UpstreamFailure};
 use crate::net::{ClientError, HttpClient, InUse, SendError, error_chain};
 use crate::protocol::codex::failure;
 
-/// Error bodies are read up to this size. The relevant part is at the start.
-const ERROR_LIMIT_BYTES: usize = 256 * 1024;
+/// Bytes that are read of an error body. The relevant part is at the start.
+const MAX_ERROR_BODY_BYTES: usize = 256 * 1024;
 /// Time limit for an error body after its status has arrived.
-const ERROR_LIMIT: Duration = Duration::from_secs(5);
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A request to `path` below `endpoint`.
 #[derive(Clone)]
 pub(super) struct HttpRequest<'r> {
     pub(super) method: Method,
@@ -34,7 +35,8 @@ pub(super) struct HttpRequest<'r> {
     pub(super) limit: Duration,
 }
 
-/// Sends a request whose response is an event stream.
+/// Sends a request whose response is an event stream, and returns it before its first event. Any other response is an
+/// error.
 pub(super) async fn open_stream(
     http: &HttpClient,
     request: HttpRequest<'_>,
@@ -58,7 +60,7 @@ pub(super) async fn open_stream(
     }
 }
 
-/// Sends a request whose response is a document of at most `limit_bytes`.
+/// Sends a request whose response is a document, and reads it. A document over `limit_bytes` is an error.
 pub(super) async fn fetch(
     http: &HttpClient,
     request: HttpRequest<'_>,
@@ -95,18 +97,18 @@ async fn send(http: &HttpClient, request: HttpRequest<'_>) -> Result<reqwest::Re
     }
 }
 
-/// Reads the body of an unexpected response and classifies it.
+/// Reads the body of a failure response, or of one that isn't an event stream, and classifies it.
 pub(super) async fn read_failure(response: reqwest::Response, recording: Option<&Recording>) -> ProxyError {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let deadline = Instant::now() + ERROR_LIMIT;
-    let (Body::Whole(body) | Body::Truncated(body)) = read(response, ERROR_LIMIT_BYTES, deadline).await;
+    let deadline = Instant::now() + ERROR_BODY_TIMEOUT;
+    let (Body::Whole(body) | Body::Truncated(body)) = read(response, MAX_ERROR_BODY_BYTES, deadline).await;
     if let Some(recording) = recording {
         recording.response(status, &headers, Some(body.clone()));
     }
     classify(status, &headers, &body)
 }
 
-/// Classifies a response that is a failure.
+/// Converts a failure response to an error, and logs it. Of the headers, the error has those for clients.
 pub(super) fn classify(status: u16, headers: &HeaderMap, body: &[u8]) -> ProxyError {
     let failure = failure::from_response(status, headers, body);
     let failure = UpstreamFailure { headers: client_headers(headers), ..failure };
@@ -142,7 +144,7 @@ async fn read(mut response: reqwest::Response, limit_bytes: usize, deadline: Ins
     }
 }
 
-/// The error if the HTTP client can't be built.
+/// Converts the error of an HTTP client that can't be built.
 pub(super) fn no_client(error: &ClientError) -> ProxyError {
     ProxyError::Unreachable { cause: error.to_string() }
 }

@@ -1,8 +1,9 @@
 //! Compresses request bodies with zstd, as the official client does.
 //!
-//! Each turn sends the whole conversation, and home uplinks are slow: compressed, it takes a third of the time. Bodies
-//! that fit into the initial TCP window and requests to this machine are not compressed. If the backend rejects a
-//! compressed request, it gets uncompressed requests from then on.
+//! Each turn sends the whole conversation, and home uplinks are slow: compressed, it takes a third of the time. By
+//! default, bodies that fit into the initial TCP window and requests to this machine are not compressed. If the backend
+//! rejects a compressed request, no request is compressed until the process ends. WebSocket frames are never
+//! compressed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +14,7 @@ use crate::blocking::LONG_BYTES;
 use crate::endpoint::Endpoint;
 use crate::error::{ProxyError, UpstreamFailure};
 
-/// Smaller bodies are not compressed.
+/// Smaller bodies are not compressed: they fit into the initial TCP window.
 const MIN_BYTES: usize = 12 * 1024;
 /// Compression level of the official client.
 const LEVEL: i32 = 3;
@@ -41,7 +42,7 @@ impl Compressor {
         Self { compression, is_rejected: AtomicBool::new(false) }
     }
 
-    /// Returns the body as one zstd frame. `None` if it should be sent uncompressed.
+    /// Returns the body as one zstd frame. `None` if it is to be sent uncompressed.
     pub(super) async fn compress(&self, endpoint: &Endpoint, body: &Bytes) -> Option<Bytes> {
         let is_enabled = match self.compression {
             Compression::Auto => !endpoint.is_loopback(),

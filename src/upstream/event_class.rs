@@ -1,6 +1,6 @@
 //! Classifies events by their type, for the commit point and the end of a response.
 //!
-//! Doesn't decode events: the server does that once. Events that can't be parsed are [`EventClass::Other`].
+//! Reads only the type: the server decodes the events. Events whose type can't be parsed are [`EventClass::Other`].
 
 use std::borrow::Cow;
 
@@ -11,18 +11,19 @@ use serde::Deserialize;
 pub(super) enum EventClass {
     /// `response.created`
     Created,
-    /// An event about an item, or of an unknown `response.` type.
+    /// An event about an output item or a part of one, or of an unknown `response.` type.
     Item,
     /// A content delta of a known type.
     Delta,
-    /// The end of a complete or incomplete response.
+    /// The terminal event of a response that didn't fail: complete or incomplete.
     Completed,
-    /// The end of a failed response.
+    /// The terminal event of a response that failed.
     Failed,
     /// Rate limits, metadata, progress, keepalive.
     Other,
 }
 
+/// The member of an event that is read.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(rename = "type", borrow)]
@@ -54,7 +55,7 @@ impl EventClass {
     }
 }
 
-/// Whether events of this type are content deltas that some client API uses.
+/// Whether events of this type are content deltas that some client API needs.
 pub(super) fn is_known_delta(kind: &str) -> bool {
     matches!(
         kind,

@@ -1,11 +1,12 @@
 //! The headers of requests to the backend, and the response headers that clients get. Pure.
 //!
-//! Requests have the few headers that the backend needs, with our own name, and no cookies or telemetry. An optional
-//! value that can't be in a header is left out. An access token or account id that can't is an error.
+//! Requests have the few headers that the backend needs, and no cookies or telemetry; they identify this proxy, unless
+//! the client's own headers are passed on. A value that isn't allowed in a header is left out; if it is the access
+//! token or the account id, that is an error.
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
-use super::{Hints, Settings};
+use super::{ForwardedHeaders, Settings};
 use crate::error::ProxyError;
 use crate::protocol::codex::lite;
 use crate::protocol::codex::request::{Omissions, Request, ServiceTier, WireFormat};
@@ -29,16 +30,16 @@ pub(super) struct RequestHeaders<'h> {
 }
 
 impl RequestHeaders<'_> {
-    /// Headers of `POST /responses`.
+    /// Headers of `POST /responses`. `routing` is the region of the account, if it is bound to one.
     pub(super) fn responses(
         &self,
         request: &Request<'_>,
         omitted: &Omissions,
-        hints: &Hints,
+        forwarded: &ForwardedHeaders,
         routing: Option<&'static str>,
     ) -> Result<HeaderMap, ProxyError> {
         let mut headers = self.account()?;
-        self.add_client_name(&mut headers, hints);
+        self.add_client_name(&mut headers, forwarded);
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         put(&mut headers, SESSION, &request.prompt_cache_key);
@@ -55,7 +56,7 @@ impl RequestHeaders<'_> {
         if request.format != WireFormat::Classic {
             headers.insert(lite::HEADER, HeaderValue::from_static("true"));
         }
-        for (name, value) in hints.forwarded.iter().flatten() {
+        for (name, value) in forwarded.codex.iter().flatten() {
             headers.insert(name.clone(), value.clone());
         }
         Ok(headers)
@@ -64,12 +65,12 @@ impl RequestHeaders<'_> {
     /// Headers of `GET /models`.
     pub(super) fn models(&self) -> Result<HeaderMap, ProxyError> {
         let mut headers = self.account()?;
-        self.add_client_name(&mut headers, &Hints::default());
+        self.add_client_name(&mut headers, &ForwardedHeaders::default());
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         Ok(headers)
     }
 
-    /// Headers of the account endpoints, which have no originator.
+    /// Headers of the account endpoints, which need no originator and version.
     pub(super) fn account(&self) -> Result<HeaderMap, ProxyError> {
         let mut headers = HeaderMap::new();
         let token = HeaderValue::from_str(&format!("Bearer {}", self.bearer.token.expose()));
@@ -88,20 +89,21 @@ impl RequestHeaders<'_> {
         Ok(headers)
     }
 
-    fn add_client_name(&self, headers: &mut HeaderMap, hints: &Hints) {
+    fn add_client_name(&self, headers: &mut HeaderMap, forwarded: &ForwardedHeaders) {
         put(headers, VERSION, self.version);
         put(headers, ORIGINATOR, &self.settings.originator);
-        put(headers, ORIGINATOR, hints.originator.as_deref().unwrap_or_default());
+        put(headers, ORIGINATOR, forwarded.originator.as_deref().unwrap_or_default());
     }
 }
 
-/// The response headers for clients: quota and the serving model. No cookies, no turn state.
+/// The response headers for clients other than Codex: the quota (`x-codex-…`) and the serving model. No turn state:
+/// only Codex clients send it back.
 #[must_use]
 pub fn client_headers(headers: &HeaderMap) -> HeaderMap {
     filtered(headers, |name| name == "openai-model" || (name.starts_with("x-codex-") && name != "x-codex-turn-state"))
 }
 
-/// The response headers for Codex clients.
+/// The response headers for Codex clients: also turn state, catalog etag, and whether reasoning was included.
 #[must_use]
 pub fn codex_client_headers(headers: &HeaderMap) -> HeaderMap {
     const KNOWN: [&str; 3] = ["openai-model", "x-models-etag", "x-reasoning-included"];
@@ -113,11 +115,12 @@ fn filtered(headers: &HeaderMap, is_included: impl Fn(&str) -> bool) -> HeaderMa
     included.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Returns a header's value, unless it is empty or not visible ASCII.
+/// Returns a header's trimmed value, unless it is empty or not visible ASCII.
 pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|text| !text.is_empty())
 }
 
+/// Sets a header, unless the text is empty or not allowed in one.
 fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     if let Some(value) = HeaderValue::from_str(text).ok().filter(|value| !value.is_empty()) {
         headers.insert(name, value);

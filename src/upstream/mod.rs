@@ -1,10 +1,10 @@
 //! Client for the ChatGPT Codex backend: streaming requests, the model catalog, and the quota.
 //!
-//! Makes all retries. A request is attempted until a response is committed: its first output item, delta or terminal
-//! event has arrived, or `commit_after` has passed since this attempt's `response.created`. Until then a failure is
-//! hidden by another attempt or returned as an error with a status. After that it is an event of the stream, unless
-//! the caller has sent nothing to its client and starts another attempt with [`Pending::retry`]. Dropping an
-//! [`EventStream`], or the future that opens one, drops the connection or HTTP/2 stream behind it.
+//! Makes all retries. Attempts are repeated until a response is *committed*: output or its successful end has arrived,
+//! or `commit_after` has passed since its `response.created`. Until then a failure leads to another attempt, or is
+//! returned as an error with a status. A later failure is passed on in the stream. A caller that has sent nothing to
+//! its client yet can call [`Pending::retry`] instead, and open another response. Dropping an [`EventStream`], or the
+//! future that opens one, drops the connection or HTTP/2 stream behind it.
 
 mod attempt;
 mod body_format;
@@ -48,7 +48,7 @@ use compression::Compressor;
 use counters::Counters;
 use headers::RequestHeaders;
 use quota::QuotaTracker;
-use region::{OnRefusedToken, RouteCache};
+use region::{OnRefusedToken, OriginCache};
 use rejected_params::RejectedParams;
 use unknown_events::UnknownEvents;
 use websocket::WebSockets;
@@ -69,11 +69,12 @@ pub use websocket::Transport;
 
 /// How often the catalog is refreshed if no response reports a change.
 const CATALOGUE_INTERVAL: Duration = Duration::from_secs(15 * 60);
-const CATALOGUE_LIMIT: Duration = Duration::from_secs(30);
-const CATALOGUE_LIMIT_BYTES: usize = 16 * 1024 * 1024;
-/// First delay after a failed refresh. It doubles up to the interval.
+/// Time limit for the whole response; `first_event_timeout` applies if it is shorter.
+const CATALOGUE_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_CATALOGUE_BYTES: usize = 16 * 1024 * 1024;
+/// Delay after a failed refresh. It doubles with each further failure, up to the interval.
 const CATALOGUE_BACKOFF: Duration = Duration::from_secs(10);
-/// How often to check whether the user has signed in.
+/// How often to check whether the user has signed in, while signed out.
 const SIGN_IN_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Client for the backend, shared by all requests.
@@ -83,7 +84,8 @@ pub struct Upstream {
     version: String,
     http: HttpClient,
     tokens: Arc<dyn TokenSource>,
-    routes: RouteCache,
+    /// The origin that each account's requests are sent to.
+    origins: OriginCache,
     catalogue: CatalogueCache,
     websockets: WebSockets,
     rejected_params: RejectedParams,
@@ -92,21 +94,23 @@ pub struct Upstream {
     quota: Arc<QuotaTracker>,
     counters: Counters,
     unknown_events: Arc<UnknownEvents>,
+    /// Set with `--record`.
     recorder: Option<Recorder>,
-    /// Replaces the backend.
+    /// Set with `--replay`: supplies the responses instead of the backend.
     player: Option<Player>,
 }
 
-/// Parts of a client request that are not in its body.
+/// Headers of the client's request that are passed on to the backend.
 #[derive(Clone, Debug, Default)]
-pub struct Hints {
-    /// The client's `originator` header, which replaces ours.
+pub struct ForwardedHeaders {
+    /// The `originator` header, which replaces the one in the settings.
     pub originator: Option<String>,
-    /// Headers of a Codex client. They replace ours, and the client gets all Codex headers of the response.
-    pub forwarded: Option<HeaderMap>,
+    /// Set if the client is a Codex client: its headers, which replace those of this proxy. Such a client also gets all
+    /// Codex headers of the response (see [`codex_client_headers`]).
+    pub codex: Option<HeaderMap>,
 }
 
-/// A committed response.
+/// A committed response: its start has arrived, and its events follow.
 #[derive(Debug)]
 pub struct BackendResponse {
     /// The events, starting with the first of the response.
@@ -115,19 +119,19 @@ pub struct BackendResponse {
     pub headers: HeaderMap,
     /// The backend's request id, for the log.
     pub request_id: Option<String>,
-    /// Values for `x-proxy-warnings`: what was changed in the request.
+    /// Values for `x-proxy-warnings`: how the request that the backend accepted differs from the client's.
     pub warnings: Vec<String>,
 }
 
 impl Upstream {
-    /// Returns a client without connecting it.
+    /// Returns a client. Opens no connection and loads no catalog file yet.
     #[must_use]
     pub fn new(settings: Settings, http: HttpClient, tokens: Arc<dyn TokenSource>) -> Self {
         let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
         Self {
             version,
             tokens,
-            routes: RouteCache::default(),
+            origins: OriginCache::default(),
             catalogue: CatalogueCache::new(settings.catalogue_file.clone()),
             websockets: WebSockets::new(settings.transport),
             rejected_params: RejectedParams::default(),
@@ -143,13 +147,13 @@ impl Upstream {
         }
     }
 
-    /// Records every request and response.
+    /// Records every attempt and its response, redacted.
     #[must_use]
     pub fn recording(self, recorder: Recorder) -> Self {
         Self { recorder: Some(recorder), ..self }
     }
 
-    /// Plays recorded responses instead of sending requests.
+    /// Plays recorded responses instead of sending `/responses` requests.
     #[must_use]
     pub fn playing(self, player: Player) -> Self {
         Self { player: Some(player), ..self }
@@ -158,18 +162,18 @@ impl Upstream {
     /// Prepares a request. [`Pending::open`] sends it.
     ///
     /// # Errors
-    /// If the quota is known to be exhausted.
+    /// If the limit that the model counts against is known to be exhausted, and no probe of it is due.
     pub fn begin<'r>(
         &'r self,
         request: codex::Request<'r>,
         token: RequestToken,
-        hints: Hints,
+        forwarded: ForwardedHeaders,
     ) -> Result<Pending<'r>, ProxyError> {
         if let Some(failure) = self.quota.exhausted(&token.bearer().account.id, &request.model) {
-            self.counters.quota_answers.fetch_add(1, Ordering::Relaxed);
+            self.counters.quota_refusals.fetch_add(1, Ordering::Relaxed);
             return Err(ProxyError::Upstream(Box::new(failure)));
         }
-        Ok(Pending::new(self, request, token, hints))
+        Ok(Pending::new(self, request, token, forwarded))
     }
 
     /// The current counters.
@@ -184,7 +188,7 @@ impl Upstream {
         self.unknown_events.read()
     }
 
-    /// The members that requests leave out because the backend rejected them within the last hour.
+    /// The members that requests leave out, because the backend rejected them within the last hour.
     #[must_use]
     pub fn rejected_params(&self) -> Vec<RejectedParam> {
         self.rejected_params.read()
@@ -208,7 +212,7 @@ impl Upstream {
         self.catalogue.fetched_at()
     }
 
-    /// Loads the catalog file, unless it belongs to another account than the active one.
+    /// Loads the catalog file. With an account, a catalog of another one is discarded again.
     pub async fn load_catalogue(&self, account_id: Option<&str>) {
         self.catalogue.load(&self.version).await;
         if let Some(account_id) = account_id {
@@ -216,10 +220,11 @@ impl Upstream {
         }
     }
 
-    /// Requests the catalog from the backend.
+    /// Requests the catalog with the active account's token. A refused token is replaced once.
     ///
     /// # Errors
-    /// If no token is available, or the backend doesn't send a list of models. The previous catalog stays.
+    /// If no token is available, or the backend doesn't send a list of models. The previous catalog stays, unless it
+    /// belongs to another account.
     pub async fn refresh_catalogue(&self) -> Result<(), ProxyError> {
         let bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
         match self.fetch_catalogue(&bearer).await {
@@ -242,9 +247,9 @@ impl Upstream {
             path: &format!("/models?{query}"),
             headers: self.request_headers(bearer).models()?,
             body: Bytes::new(),
-            limit: CATALOGUE_LIMIT.min(self.settings.first_event_timeout),
+            limit: CATALOGUE_TIMEOUT.min(self.settings.first_event_timeout),
         };
-        let (headers, json) = client::fetch(&self.http, request, CATALOGUE_LIMIT_BYTES).await?;
+        let (headers, json) = client::fetch(&self.http, request, MAX_CATALOGUE_BYTES).await?;
         let etag = headers::text(&headers, "x-models-etag").or_else(|| headers::text(&headers, "etag"));
         if self.catalogue.replace(json, key, etag).await {
             return Ok(());
@@ -252,10 +257,11 @@ impl Upstream {
         Err(ProxyError::Damaged { reason: "the model catalog lists no models".to_owned() })
     }
 
-    /// Refreshes the catalog until dropped. Also opens the first connection, which the first request then reuses.
+    /// Loads the catalog file, then refreshes the catalog until dropped. The first refresh also opens the connection
+    /// that the first client request reuses.
     pub async fn keep_catalogue(&self) {
         if self.player.is_some() {
-            // Cassettes have no catalog.
+            // Cassettes contain no catalog.
             return std::future::pending().await;
         }
         self.catalogue.load(&self.version).await;
@@ -287,19 +293,20 @@ impl Upstream {
         self.websockets.keep().await;
     }
 
-    /// Requests the route and the quota, so that client requests don't wait for them. Failures are ignored: the next
-    /// client request tries again.
+    /// Requests the origin and the quota of the active account unless they are known, so that client requests don't
+    /// wait for them. Failures are ignored: the next client request tries again.
     async fn prepare(&self) {
         if let Ok(bearer) = self.tokens.bearer().await {
             let headers = self.request_headers(&bearer);
-            let _ = self.routes.route(&self.http, &headers, OnRefusedToken::Report).await;
-            self.refresh(&bearer).await;
+            let _ = self.origins.origin(&self.http, &headers, OnRefusedToken::Report).await;
+            self.refresh_quota_of(&bearer).await;
         }
     }
 
+    /// Waits until a token may be available.
     async fn wait_for_sign_in(&self, backoff: &mut Duration) {
         if self.tokens.check().await.is_ok() {
-            // Signed in, but the issuer doesn't refresh the token.
+            // Signed in, but the issuer supplied no valid token.
             sleep(*backoff).await;
             *backoff = (*backoff * 2).min(CATALOGUE_INTERVAL);
             return;

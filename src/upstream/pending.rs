@@ -1,8 +1,8 @@
-//! A request that can still be attempted again.
+//! A prepared request, and its attempts.
 //!
 //! [`Pending::open`] makes attempts until a response is committed. If that response fails later and the caller has
-//! sent nothing to its client, the caller can call [`Pending::retry`] and open another one: non-streaming replies are
-//! retried until they are complete. All attempts of a request share one retry count and one waiting budget.
+//! sent nothing to its client, the caller can call [`Pending::retry`] and then open another response: non-streaming
+//! replies are retried until they are complete. All attempts of a request share one retry count and one waiting budget.
 
 use std::sync::atomic::Ordering;
 
@@ -11,23 +11,24 @@ use tokio::time::sleep;
 use super::region::OnRefusedToken;
 use super::rejected_params::{has_member, omission_warnings};
 use super::retry_policy::{Change, random_jitter};
-use super::{BackendResponse, Hints, RequestToken, Upstream};
+use super::{BackendResponse, ForwardedHeaders, RequestToken, Upstream};
 use crate::error::ProxyError;
 use crate::protocol::codex::request::Omissions;
 use crate::protocol::codex::{self, WireFormat};
 
-/// A request that can still be attempted again.
+/// A request that was prepared with [`Upstream::begin`], and can be attempted any number of times.
 #[derive(Debug)]
 pub struct Pending<'r> {
     upstream: &'r Upstream,
     request: codex::Request<'r>,
     token: RequestToken,
-    hints: Hints,
-    /// Members that are left out.
+    forwarded: ForwardedHeaders,
+    /// Members that the next attempt leaves out.
     omitted: Omissions,
-    /// The omitted member that the backend rejected in this request.
+    /// The one of them that the backend rejected in an attempt at this request. Remembered for the model once an
+    /// attempt succeeds.
     rejected: Option<String>,
-    /// Warnings about changes to the request.
+    /// Warnings about other changes to the request.
     repairs: Vec<String>,
 }
 
@@ -36,14 +37,14 @@ impl<'r> Pending<'r> {
         upstream: &'r Upstream,
         mut request: codex::Request<'r>,
         mut token: RequestToken,
-        hints: Hints,
+        forwarded: ForwardedHeaders,
     ) -> Self {
         let catalogue = upstream.catalogue();
         let is_lite = catalogue.find(&request.model).and_then(|model| model.is_lite) == Some(true);
         token.retries.set_catalogue_form(if is_lite { WireFormat::Lite } else { WireFormat::Classic });
         upstream.body_forms.choose(&mut request, &catalogue);
         let omitted = upstream.rejected_params.for_model(&request.model);
-        Self { upstream, request, token, hints, omitted, rejected: None, repairs: Vec::new() }
+        Self { upstream, request, token, forwarded, omitted, rejected: None, repairs: Vec::new() }
     }
 
     /// Makes attempts until a response is committed.
@@ -60,10 +61,10 @@ impl<'r> Pending<'r> {
     }
 
     async fn attempt(&self) -> Result<BackendResponse, ProxyError> {
-        let Self { upstream, request, hints, .. } = self;
+        let Self { upstream, request, forwarded, .. } = self;
         let bearer = self.token.bearer();
         let on_refused = if self.token.is_first() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
-        let mut response = upstream.attempt(request, &self.omitted, hints, bearer, on_refused).await?;
+        let mut response = upstream.attempt(request, &self.omitted, forwarded, bearer, on_refused).await?;
         self.token.accepted();
         if let Some(member) = &self.rejected {
             upstream.rejected_params.learn(&request.model, member);
@@ -78,11 +79,12 @@ impl<'r> Pending<'r> {
         Ok(response)
     }
 
-    /// Prepares another attempt after a failure, and waits until it is due. The client must not have received any part
-    /// of the response.
+    /// Changes the request as the failure requires, and waits until the next attempt is due; the caller makes it with
+    /// [`Self::open`]. The client must not have received any part of the response.
     ///
     /// # Errors
-    /// The failure, if another attempt can't help or no retry is left.
+    /// The failure, if another attempt can't help or no retry is left; the token source's error if the backend refused
+    /// the token and no other is available.
     pub async fn retry(&mut self, error: ProxyError) -> Result<(), ProxyError> {
         let upstream = self.upstream;
         upstream.quota.record_failure(&self.token.bearer().account.id, &self.request.model, &error);

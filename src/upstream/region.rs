@@ -1,8 +1,9 @@
-//! Finds the origin for an account's requests: some workspaces are bound to a region.
+//! Finds the origin for an account's requests: workspaces that are bound to a region have one of their own.
 //!
-//! The route is requested before an account's first request, and cached. The default origin works for all other
-//! accounts, so a failure never stops a request: the default is used with a warning, and the route is requested again
-//! later.
+//! The origin is requested before an account's first request, and cached. For all accounts that aren't bound, the
+//! default origin is right. A failure therefore doesn't stop a request (only a refused token can, see
+//! [`OnRefusedToken`]): the default is used with a warning, and the origin is requested again later. Also requests the
+//! other account documents.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,19 +22,20 @@ use crate::error::{Fault, ProxyError};
 use crate::net::HttpClient;
 use crate::token_source::Account;
 
-/// Time limit for the request.
-pub(super) const LIMIT: Duration = Duration::from_secs(15);
-const LIMIT_BYTES: usize = 1024 * 1024;
-/// How long the default origin is used before the route is requested again.
+/// Time limit for a request of `accounts/check`.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
+/// How long the default origin is used before the origin is requested again.
 const FALLBACK_TTL: Duration = Duration::from_secs(300);
+/// The value of `workspace_backend_origin` for accounts that are not bound to a region.
 const UNBOUND: &str = "NO_CONSTRAINT";
 
 /// Where to send an account's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Route {
-    /// The base of `/responses`.
+pub(super) struct AccountOrigin {
+    /// Base URL of `/responses`.
     pub(super) endpoint: Endpoint,
-    /// Value of the routing header, for accounts that are bound to a region.
+    /// Value of the header `x-openai-account-routing-override`, if the account has one.
     pub(super) region: Option<&'static str>,
 }
 
@@ -46,33 +48,34 @@ pub(super) enum OnRefusedToken {
     FallBack,
 }
 
-/// The routes of all accounts.
+/// The known origins, by account.
 #[derive(Debug, Default)]
-pub(super) struct RouteCache {
-    cells: Mutex<HashMap<Account, Arc<OnceCell<CachedRoute>>>>,
+pub(super) struct OriginCache {
+    cells: Mutex<HashMap<Account, Arc<OnceCell<CachedOrigin>>>>,
 }
 
 #[derive(Debug)]
-struct CachedRoute {
-    route: Route,
-    /// Set for the default origin after a failure.
+struct CachedOrigin {
+    origin: AccountOrigin,
+    /// Set if this is the default origin because of a failure.
     expires: Option<Instant>,
 }
 
-impl RouteCache {
-    /// Returns the route of an account, and requests it if it isn't cached. Concurrent callers share one request.
-    pub(super) async fn route(
+impl OriginCache {
+    /// Returns the origin of the account of `headers`, and requests it if it isn't cached. Concurrent callers share one
+    /// request.
+    pub(super) async fn origin(
         &self,
         http: &HttpClient,
         headers: &RequestHeaders<'_>,
         on_refused: OnRefusedToken,
-    ) -> Result<Route, ProxyError> {
+    ) -> Result<AccountOrigin, ProxyError> {
         let cell = self.cell(&headers.bearer.account);
         let cached = cell.get_or_try_init(|| discover(http, headers, on_refused)).await?;
-        Ok(cached.route.clone())
+        Ok(cached.origin.clone())
     }
 
-    fn cell(&self, account: &Account) -> Arc<OnceCell<CachedRoute>> {
+    fn cell(&self, account: &Account) -> Arc<OnceCell<CachedOrigin>> {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         let cell = cells.entry(account.clone()).or_default();
         if cell.get().and_then(|cached| cached.expires).is_some_and(|expires| expires <= Instant::now()) {
@@ -86,19 +89,19 @@ async fn discover(
     http: &HttpClient,
     headers: &RequestHeaders<'_>,
     on_refused: OnRefusedToken,
-) -> Result<CachedRoute, ProxyError> {
+) -> Result<CachedOrigin, ProxyError> {
     let base = &headers.settings.url;
-    let reason = match fetch_account(http, headers, "accounts/check", LIMIT).await {
-        Ok(body) => match parse_route(base, &headers.bearer.account.id, &body) {
-            Ok(route) => return Ok(CachedRoute { route, expires: None }),
+    let reason = match fetch_account(http, headers, "accounts/check", TIMEOUT).await {
+        Ok(body) => match parse_origin(base, &headers.bearer.account.id, &body) {
+            Ok(origin) => return Ok(CachedOrigin { origin, expires: None }),
             Err(reason) => reason,
         },
         Err(error) if on_refused == OnRefusedToken::Report && is_refused_token(&error) => return Err(error),
         Err(error) => error.loggable(),
     };
     tracing::warn!(%reason, "workspace routing could not be requested: using the default origin");
-    let route = Route { endpoint: base.clone(), region: None };
-    Ok(CachedRoute { route, expires: Some(Instant::now() + FALLBACK_TTL) })
+    let origin = AccountOrigin { endpoint: base.clone(), region: None };
+    Ok(CachedOrigin { origin, expires: Some(Instant::now() + FALLBACK_TTL) })
 }
 
 /// Requests an account document: `accounts/check` or `usage`.
@@ -118,11 +121,11 @@ pub(super) async fn fetch_account(
         body: Bytes::new(),
         limit: limit.min(headers.settings.first_event_timeout),
     };
-    let (_, body) = client::fetch(http, request, LIMIT_BYTES).await?;
+    let (_, body) = client::fetch(http, request, MAX_DOCUMENT_BYTES).await?;
     Ok(body)
 }
 
-/// The base and path of an account document. The account endpoints are siblings of the model endpoints.
+/// Returns base URL and path of an account document. The account endpoints are siblings of the model endpoints.
 fn account_url<'u>(url: &'u Endpoint, document: &str) -> (&'u str, String) {
     let base = url.as_str();
     let base = base.strip_suffix("/codex").unwrap_or(base);
@@ -134,7 +137,7 @@ fn is_refused_token(error: &ProxyError) -> bool {
     matches!(error, ProxyError::Upstream(failure) if failure.fault == Fault::Unauthorized)
 }
 
-/// Finds an account in the `accounts/check` document, in either of its two forms.
+/// Finds an account in the `accounts/check` document, whose `accounts` is a list or a map. The error is the reason.
 pub(super) fn find_account(account_id: &str, body: &[u8]) -> Result<Value, String> {
     let document: Value = serde_json::from_slice(body).map_err(|_| "the response is not JSON".to_owned())?;
     let is_requested = |account: &&Value| [&account["id"], &account["account_id"]].iter().any(|id| *id == account_id);
@@ -151,7 +154,7 @@ pub(super) fn find_account(account_id: &str, body: &[u8]) -> Result<Value, Strin
     }
 }
 
-fn parse_route(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Route, String> {
+fn parse_origin(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<AccountOrigin, String> {
     let account = find_account(account_id, body)?;
     let endpoint = match account["workspace_backend_origin"].as_str() {
         None => return Err("the response has no workspace_backend_origin".to_owned()),
@@ -159,20 +162,20 @@ fn parse_route(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Route, 
         Some(origin) => base.with_origin(origin).map_err(|error| error.to_string())?,
     };
     let region = matches!(account["account_routing_override"].as_str(), Some("us" | "us_cr")).then_some("us");
-    Ok(Route { endpoint, region })
+    Ok(AccountOrigin { endpoint, region })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{account_url, parse_route};
+    use super::{account_url, parse_origin};
     use crate::endpoint::{Endpoint, Trust};
 
     fn base() -> Endpoint {
         Endpoint::parse("https://chatgpt.com/backend-api/codex", Trust::KnownHosts).unwrap()
     }
 
-    fn route(body: &str) -> Result<(String, Option<&'static str>), String> {
-        parse_route(&base(), "acct-1", body.as_bytes()).map(|route| (route.endpoint.to_string(), route.region))
+    fn origin(body: &str) -> Result<(String, Option<&'static str>), String> {
+        parse_origin(&base(), "acct-1", body.as_bytes()).map(|origin| (origin.endpoint.to_string(), origin.region))
     }
 
     #[test]
@@ -180,13 +183,13 @@ mod tests {
         let bound = Ok(("https://us.chatgpt.com/backend-api/codex".to_owned(), Some("us")));
         let list = r#"{"accounts":[{"id":"acct-0","workspace_backend_origin":"NO_CONSTRAINT"},
             {"id":"acct-1","workspace_backend_origin":"https://us.chatgpt.com","account_routing_override":"us_cr"}]}"#;
-        assert_eq!(route(list), bound);
+        assert_eq!(origin(list), bound);
         let map = r#"{"accounts":{"acct-1":{"account":{"account_id":"acct-1",
             "workspace_backend_origin":"https://us.chatgpt.com","account_routing_override":"us"}}}}"#;
-        assert_eq!(route(map), bound);
+        assert_eq!(origin(map), bound);
         let free = r#"{"accounts":[{"id":"acct-1","workspace_backend_origin":"NO_CONSTRAINT",
             "account_routing_override":"NO_CONSTRAINT"}]}"#;
-        assert_eq!(route(free), Ok(("https://chatgpt.com/backend-api/codex".to_owned(), None)));
+        assert_eq!(origin(free), Ok(("https://chatgpt.com/backend-api/codex".to_owned(), None)));
     }
 
     #[test]
@@ -202,7 +205,7 @@ mod tests {
                 {"id":"acct-1","workspace_backend_origin":"NO_CONSTRAINT"}]}"#,
         ];
         for body in invalid {
-            assert!(route(body).is_err(), "{body}");
+            assert!(origin(body).is_err(), "{body}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! Remembers request members that the backend rejects, and leaves them out of further requests.
 //!
-//! A member is remembered for one model, once a request without it was accepted, and for one hour, so that a single odd
-//! rejection doesn't affect other models or later requests. `x-proxy-warnings` lists the members that were left out.
+//! A member is remembered for one model and one hour, and only once a request without it was accepted, so that a single
+//! odd rejection doesn't affect other models or later requests. The client finds the members that were left out of its
+//! request in `x-proxy-warnings`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,7 +19,7 @@ use crate::protocol::codex::request::Omissions;
 
 /// How long a rejection is remembered.
 const TTL: Duration = Duration::from_secs(60 * 60);
-/// How many rejections are remembered. Bounds memory, because clients choose model names.
+/// How many rejections are remembered; further ones are not. Clients choose model names, so memory must be bounded.
 const MAX_ENTRIES: usize = 64;
 
 /// A member that requests for a model leave out.
@@ -30,7 +31,7 @@ pub struct RejectedParam {
     pub member: String,
 }
 
-/// Model and member, and when the entry expires.
+/// The remembered rejections: model and member, and when the entry expires.
 #[derive(Debug, Default)]
 pub(super) struct RejectedParams(Mutex<BTreeMap<(String, String), Instant>>);
 
@@ -68,7 +69,7 @@ impl RejectedParams {
     }
 }
 
-/// A warning for each member of this request that is left out.
+/// Returns a warning for each member that this request has and that is left out.
 pub(super) fn omission_warnings(request: &Request<'_>, omitted: &Omissions) -> Vec<String> {
     if omitted.is_empty() {
         return Vec::new();
@@ -77,11 +78,12 @@ pub(super) fn omission_warnings(request: &Request<'_>, omitted: &Omissions) -> V
     omitted.iter().filter(|member| has.contains(*member)).map(|member| format!("ignored:{member}")).collect()
 }
 
+/// Whether the body has this member, after the omissions.
 pub(super) fn has_member(request: &Request<'_>, omitted: &Omissions, member: &str) -> bool {
     members(request, omitted).contains(member)
 }
 
-/// The top-level members of a request's body.
+/// The names of the top-level members of a request's body, after the omissions.
 fn members(request: &Request<'_>, omitted: &Omissions) -> HashSet<String> {
     off_thread(request.written_bytes(), || {
         let body = request.encode(omitted);

@@ -1,8 +1,8 @@
 //! The access token of a client request.
 //!
-//! A request gets its token once, and everything about the request uses it: the quota check, the replayed reasoning,
-//! the stored response, the usage record and the backend request. If the backend refuses the token, only a token of
-//! the same account replaces it.
+//! A request gets its token once, and everything about the request uses its account: the quota check, the replayed
+//! reasoning, the stored response, the usage record and the backend request. A token that the backend refuses is
+//! replaced only by another one of the same account.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use super::retry_policy::{RetryBudget, random_jitter};
 use crate::error::ProxyError;
 use crate::token_source::{AuthError, Bearer, BoxFuture, RECOVERY_DELAY, TokenSource};
 
-/// How often a refused token is replaced: by one that another process has stored, then by a refreshed one.
+/// How often a request's refused token is replaced: by one that another process has stored, then by a refreshed one.
 const MAX_RECOVERIES: u32 = 2;
 
 /// The token that a request is sent with, and the source of its replacement.
@@ -22,17 +22,18 @@ const MAX_RECOVERIES: u32 = 2;
 pub struct RequestToken {
     bearer: Bearer,
     source: Arc<dyn TokenSource>,
+    /// How often the token was replaced.
     recoveries: u32,
-    /// The request's remaining retries. Retries of issuer requests count too.
+    /// The request's remaining retries. Repeated requests to the issuer count too.
     pub(super) retries: RetryBudget,
 }
 
 impl Upstream {
-    /// Gets the token for a request from `source`, if the client has chosen an account, else from the active account.
+    /// Gets the token for a request, from `source` if the client has chosen an account, else from the active account.
     /// Retries transient failures of the issuer within the request's retry budget.
     ///
     /// # Errors
-    /// [`ProxyError::Auth`] if the source has no token.
+    /// [`ProxyError::Auth`] if there is no token.
     pub async fn token(&self, source: Option<Arc<dyn TokenSource>>) -> Result<RequestToken, ProxyError> {
         let source = source.unwrap_or_else(|| Arc::clone(&self.tokens));
         let mut retries = RetryBudget::new(self.settings.max_retries, self.settings.retry_budget);
@@ -40,7 +41,8 @@ impl Upstream {
         Ok(RequestToken { bearer, source, recoveries: 0, retries })
     }
 
-    /// Replaces a token that the backend has refused.
+    /// Replaces a token that the backend has refused. Fails if the only other token belongs to another account, or if
+    /// the token was replaced [`MAX_RECOVERIES`] times already.
     pub(super) async fn recover(&self, token: &mut RequestToken) -> Result<(), ProxyError> {
         if token.recoveries == MAX_RECOVERIES {
             let retry_after = token.source.refused(&token.bearer).unwrap_or(RECOVERY_DELAY);
@@ -55,8 +57,8 @@ impl Upstream {
         Ok(())
     }
 
-    /// Requests a token, and retries transient failures. The duration of failed requests counts against the waiting
-    /// budget.
+    /// Requests a token, and retries transient failures. The time that failed requests take counts against the waiting
+    /// budget, as the delays do.
     async fn retried<'s>(
         &self,
         retries: &mut RetryBudget,
@@ -84,12 +86,12 @@ impl RequestToken {
         &self.bearer
     }
 
-    /// Whether this is the first token of the request.
+    /// Whether the token was never replaced.
     pub(super) fn is_first(&self) -> bool {
         self.recoveries == 0
     }
 
-    /// Records that the backend has accepted the token.
+    /// Reports to the source that the backend has accepted the token.
     pub(super) fn accepted(&self) {
         self.source.accepted(&self.bearer);
     }

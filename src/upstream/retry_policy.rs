@@ -1,9 +1,10 @@
 //! Decides whether a failed attempt is retried, after which delay, and with which change to the request.
 //!
 //! Transient failures of the backend and the issuer share a retry count (`upstream.max_retries`) and a waiting budget
-//! (`upstream.retry_budget`). A delay over the limit is returned to the client instead. Changes to the request (a member
-//! left out, reasoning dropped, the lite form) happen at most once per request and don't count as retries; neither does
-//! replacing a refused token. Pure: no clock, no waiting, no randomness.
+//! (`upstream.retry_budget`). If a delay exceeds the budget or [`UpstreamFailure::LONGEST_WAIT`], the client gets the
+//! failure and has to wait itself. Each change to the request (a member left out, reasoning dropped, the lite form) is
+//! made at most once per request and isn't counted as a retry; neither is replacing a refused token, whose number the
+//! caller limits. Decisions use no clock and no randomness.
 
 use std::time::Duration;
 
@@ -12,15 +13,17 @@ use crate::protocol::codex::failure::{unsupported_parameter, wants_lite};
 use crate::protocol::codex::{Request, WireFormat, lite};
 use crate::token_source::AuthError;
 
+/// Delay before the first retry, if the failure requests none. Doubles with each retry.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
-/// Largest relative change of a delay by jitter.
+/// Largest relative change of a delay by jitter. Requested delays have none.
 const JITTER: f64 = 0.1;
 
-/// The remaining retries of one client request.
+/// The retries and changes that are left to one client request.
 #[derive(Debug)]
 pub(super) struct RetryBudget {
     retries_left: u32,
     wait_left: Duration,
+    /// Delay before the next retry, if the failure requests none.
     backoff: Duration,
     member_omission: OneTimeChange,
     reasoning_removal: OneTimeChange,
@@ -36,13 +39,17 @@ pub(super) struct Retry {
     pub(super) change: Change,
 }
 
-/// Change before the next attempt.
+/// Change to make before the next attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Nothing,
+    /// Replace the access token.
     FreshToken,
+    /// Leave out this member.
     Omit(String),
+    /// Leave out the encrypted reasoning of earlier responses.
     DropReasoning,
+    /// Send the body in the lite form.
     Lite,
 }
 
@@ -71,12 +78,13 @@ impl RetryBudget {
         self.catalogue_form = form;
     }
 
-    /// Subtracts time spent waiting for the issuer.
+    /// Subtracts time that was spent waiting for the issuer from the waiting budget.
     pub(super) fn spend(&mut self, waited: Duration) {
         self.wait_left = self.wait_left.saturating_sub(waited);
     }
 
-    /// Decides about the next attempt after a failure. `None`: the client gets the failure. `jitter` is between 0 and 1.
+    /// Decides whether to make another attempt after a failure, and counts it. `None`: the client gets the failure.
+    /// `jitter` is between 0 and 1.
     pub(super) fn next_attempt(&mut self, error: &ProxyError, jitter: f64) -> Option<Retry> {
         if let ProxyError::Upstream(failure) = error
             && let Some(change) = self.change_for(failure)
@@ -96,6 +104,7 @@ impl RetryBudget {
         Some(Retry { after, change: Change::Nothing })
     }
 
+    /// Returns the change that may help after this failure, unless it has been made already.
     fn change_for(&mut self, failure: &UpstreamFailure) -> Option<Change> {
         match failure.fault {
             Fault::Unauthorized => Some(Change::FreshToken),
@@ -109,8 +118,8 @@ impl RetryBudget {
         }
     }
 
-    /// Whether the lite form may help: the error names that form, or it names a member that only the classic form has
-    /// and the catalog specifies the lite form for the model.
+    /// Whether the lite form may help: the failure names that form; or it names a member that only the classic form
+    /// has, and the catalog specifies the lite form for the model.
     fn wants_lite(&self, failure: &UpstreamFailure) -> bool {
         let is_classic_only =
             || unsupported_parameter(failure).is_some_and(|member| lite::MOVED_MEMBERS.contains(&member));
@@ -147,7 +156,8 @@ fn is_transient(error: &ProxyError) -> bool {
         ProxyError::Silent { phase, .. } => *phase != Phase::FirstEvent,
         ProxyError::Upstream(failure) => match failure.fault {
             Fault::Server | Fault::Overloaded => true,
-            // Without a delay, a retry makes it worse, unless the code marks the limit as short-term.
+            // Retried if the backend names a delay, or the code marks the limit as short-term. Else a retry makes it
+            // worse.
             Fault::RateLimited => {
                 let code = failure.code.as_deref();
                 failure.retry_after.is_some() || matches!(code, Some("rate_limit_exceeded" | "slow_down"))
@@ -158,6 +168,7 @@ fn is_transient(error: &ProxyError) -> bool {
     }
 }
 
+/// The delay that the backend or the issuer requests.
 fn requested_delay(error: &ProxyError) -> Option<Duration> {
     match error {
         ProxyError::Upstream(failure) => failure.retry_after,

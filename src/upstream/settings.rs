@@ -1,4 +1,4 @@
-//! Settings of the backend client.
+//! Settings of the backend client, resolved from configuration and flags.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use crate::endpoint::Endpoint;
 /// Settings of the backend client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Base of the model endpoints (`upstream.url`).
+    /// Base URL of `/responses` and `/models` (`upstream.url`).
     pub url: Endpoint,
     /// Transport of responses (`upstream.transport`).
     pub transport: Transport,
-    /// Value of the `version` header and of `client_version` (`upstream.client_version`). `None` for the newest known
-    /// version. The setting `auto` is resolved with [`super::version::installed`].
+    /// Value of the header `version` and the query parameter `client_version` (`upstream.client_version`). `None` for
+    /// [`super::version::NEWEST_KNOWN`]. The caller resolves the setting `auto` with [`super::version::installed`].
     pub client_version: Option<String>,
     /// Header `originator` (`upstream.originator`). Not sent if empty.
     pub originator: String,
@@ -24,20 +24,20 @@ pub struct Settings {
     pub body: BodyForm,
     /// Compression of request bodies (`upstream.compression`).
     pub compression: Compression,
-    /// Time limit for the first event of an attempt (`upstream.first_event_timeout`).
+    /// Time limit from sending a request to the first event of its response (`upstream.first_event_timeout`).
     pub first_event_timeout: Duration,
     /// Time limit between two events (`upstream.idle_timeout`).
     pub idle_timeout: Duration,
-    /// Attempts after the first (`upstream.max_retries`).
+    /// Maximum number of retries of one request (`upstream.max_retries`).
     pub max_retries: u32,
     /// Total delay that retries may add to one request (`upstream.retry_budget`).
     pub retry_budget: Duration,
-    /// How often a request probes an exhausted limit (`timing.quota_probe`).
+    /// Interval at which one request is let through to probe an exhausted limit (`timing.quota_probe`).
     pub quota_probe: Duration,
-    /// Delay after `response.created` at which a response is committed (`timing.commit_after`).
+    /// Time after `response.created` at which a response without output is committed (`timing.commit_after`).
     pub commit_after: Duration,
-    /// Size limit of an event (`limits.event`).
+    /// Size limit of an event, and of all events before the commit point together (`limits.event`).
     pub event_limit_bytes: usize,
-    /// File that keeps the catalog between runs.
+    /// File that keeps the catalog between runs. `None` keeps it in memory only.
     pub catalogue_file: Option<PathBuf>,
 }

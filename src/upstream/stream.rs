@@ -1,9 +1,9 @@
 //! The event stream of a response, read from the connection on demand.
 //!
-//! There is no task or channel in between: dropping the stream drops the connection, HTTP/2 stream or WebSocket. The
-//! events buffered up to the commit point come first. The stream ends after its terminal event without waiting for the
-//! connection to close; if the connection closes earlier, the stream ends with an error. The namespace
-//! that the lite form adds to tool names is stripped.
+//! There is no task or channel in between: dropping the stream drops the connection, HTTP/2 stream or WebSocket. Events
+//! are passed on unchanged, except that the namespace that the lite form adds to tool names is stripped. The stream
+//! ends after the terminal event without waiting for the connection to close; if the connection breaks, closes or times
+//! out earlier, the stream ends with an error.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,7 +18,7 @@ use futures_core::Stream;
 use http::HeaderMap;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::cassette::{End, Playback, Recording};
+use super::cassette::{Outcome, Playback, Recording};
 use super::counters::OpenResponse;
 use super::event_class::{self, EventClass};
 use super::quota::QuotaObserver;
@@ -33,13 +33,14 @@ use crate::protocol::sse::Splitter;
 
 type Body = Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>;
 
+/// Where the events come from.
 enum Source {
     Http(HttpEvents),
     WebSocket(Box<Exchange>),
     Recorded(Box<Playback>),
 }
 
-/// Server-sent events in a response body.
+/// The server-sent events in the body of an HTTP response.
 struct HttpEvents {
     body: Body,
     splitter: Splitter,
@@ -49,14 +50,14 @@ struct HttpEvents {
 
 /// The `data` of each event of a response, up to the terminal event or a transport error.
 pub struct EventStream {
-    /// Events buffered up to the commit point.
+    /// Events that were read up to the commit point and not returned yet.
     buffered: VecDeque<Bytes>,
     /// Limit for the total size of `buffered`.
     buffer_limit_bytes: usize,
     /// `None` after the last event.
     source: Option<Source>,
     timeout: EventTimeout,
-    /// Headers that events carry: a WebSocket response has no others.
+    /// Headers that events carry; only collected on a WebSocket, whose responses have no others.
     event_headers: HeaderMap,
     namespace: Option<ToolNamespace>,
     open: Option<OpenResponse>,
@@ -67,15 +68,19 @@ pub struct EventStream {
     first_content: Option<Instant>,
 }
 
-/// Limits of a stream: time until the first event, time between events, and size of an event.
+/// Limits of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    /// Time from sending the request to the first event.
     pub(super) first_event: Duration,
+    /// Time between two events.
     pub(super) idle: Duration,
+    /// Size of an event, and of all events before the commit point together.
     pub(super) event_bytes: usize,
 }
 
-/// A timeout that each event restarts. An event only records the time; the timer is reset when it fires.
+/// A timeout that each event restarts. Cheap per event: only the time is recorded, and the timer is set anew when it
+/// fires.
 struct EventTimeout {
     phase: Phase,
     limit: Duration,
@@ -148,7 +153,7 @@ impl EventStream {
         }
     }
 
-    /// The headers that the events so far carried.
+    /// The headers that the events of a WebSocket response have carried so far.
     pub(super) fn event_headers(&self) -> &HeaderMap {
         &self.event_headers
     }
@@ -163,12 +168,12 @@ impl EventStream {
         self.namespace = Some(namespace);
     }
 
-    /// Counts the response as open until the stream is dropped.
+    /// Keeps the guard that counts the response as open, until the stream is dropped.
     pub(super) fn set_open_guard(&mut self, open: OpenResponse) {
         self.open = Some(open);
     }
 
-    /// Reports rate limit events, including the buffered ones.
+    /// Records the rate limits in events, including the buffered ones.
     pub(super) fn observe_quota(&mut self, quota: QuotaObserver) {
         self.buffered.iter().filter(|data| is_rate_limits(data)).for_each(|data| quota.record_event(data));
         self.quota = Some(quota);
@@ -191,17 +196,20 @@ impl EventStream {
         self.first_content
     }
 
+    /// Replaces the tool names by those that the client chose.
     fn with_client_names(&self, data: Bytes) -> Bytes {
         let Some(namespace) = &self.namespace else { return data };
         let stripped = std::str::from_utf8(&data).ok().and_then(|data| namespace.strip_from(data));
         stripped.map_or(data, Bytes::from)
     }
 
-    /// Reads and buffers the events up to the commit point. After an error nothing of the response has been passed on,
-    /// so another attempt can replace it.
+    /// Reads and buffers the events up to the commit point: the first item after `response.created`, the first delta,
+    /// the successful end, or `after` has passed since the first event of the response. The buffered events together
+    /// may be as large as a single event.
     ///
-    /// The response has to start within the limit for the first event, and is committed at the latest `after` that. The
-    /// buffered events are together limited like a single one.
+    /// # Errors
+    /// The failure that the events report, or that of the transport. No event has been returned yet, so another attempt
+    /// can replace this one.
     pub(super) async fn commit(&mut self, after: Duration) -> Result<(), ProxyError> {
         let (mut deadline, mut is_created) = (None, false);
         let mut buffered_bytes = 0;
@@ -237,7 +245,7 @@ impl EventStream {
         }
     }
 
-    /// Returns the next event from the connection. `None` after the terminal event.
+    /// Returns the next event from the source. `None` after the terminal event or an error.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ProxyError>>> {
         loop {
             let polled = match &mut self.source {
@@ -263,13 +271,13 @@ impl EventStream {
         }
     }
 
-    /// Passes an event to the observers. Releases the connection after the terminal event, so that a WebSocket can carry
-    /// the next request.
+    /// Passes an event to the observers. Releases the connection after the terminal event, so that a WebSocket can
+    /// carry the next request.
     fn observe(&mut self, data: &Bytes, class: EventClass) {
         if let Some(recording) = &self.recording {
             recording.event(data);
             if class.is_terminal() {
-                recording.end(End::Whole);
+                recording.end(Outcome::Whole);
             }
         }
         if let Some(Source::WebSocket(exchange)) = &mut self.source {
@@ -295,10 +303,11 @@ impl EventStream {
         }
     }
 
+    /// Ends the stream with an error.
     fn fail(&mut self, error: ProxyError) -> Poll<Option<Result<Bytes, ProxyError>>> {
         self.source = None;
         if let Some(recording) = &self.recording {
-            recording.end(End::of(&error));
+            recording.end(Outcome::of(&error));
         }
         Poll::Ready(Some(Err(error)))
     }
@@ -344,7 +353,8 @@ impl fmt::Debug for EventStream {
 }
 
 impl EventTimeout {
-    /// Restarts the timeout. Events that aren't part of the response don't count as its first event.
+    /// Restarts the timeout after an event. Until the first event of the response, others (such as rate limits) don't
+    /// restart it.
     fn restart(&mut self, class: EventClass) {
         if self.phase == Phase::FirstEvent && class == EventClass::Other {
             return;

@@ -1,8 +1,9 @@
-//! Counts event types, event members and item types that this release doesn't know, so that protocol changes are noticed.
+//! Counts event types, event members and item types that this release doesn't know, so that protocol changes are
+//! noticed.
 //!
-//! Unknown data is passed on unchanged. Of known deltas, only the first in a stream is inspected. The backend chooses
-//! the names: those that don't look like protocol identifiers are counted as `unnamed`, and beyond a limit all others as
-//! `other`.
+//! Only counts: the data is passed on unchanged. Of the known deltas, only the first in a stream is inspected. The
+//! backend chooses the names, so a name that doesn't look like a protocol word is counted as `unnamed`, and once there
+//! are [`MAX_NAMES`] counters, new names are counted as `other`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,12 +13,13 @@ use std::sync::{Mutex, PoisonError};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::cassette::is_identifier;
+use super::cassette::is_protocol_word;
 use super::event_class;
 
-/// Number of names with a counter of their own.
+/// Maximum number of names with a counter of their own.
 const MAX_NAMES: usize = 48;
 
+/// Known event types, except the deltas in [`event_class::is_known_delta`].
 const EVENTS: &[&str] = &[
     "codex.rate_limits",
     "codex.response.metadata",
@@ -55,6 +57,7 @@ const EVENTS: &[&str] = &[
 ];
 /// Prefixes of events about the account or the connection. Their members are not inspected.
 const NOT_INSPECTED: &[&str] = &["codex.", "error", "keepalive", "response.metadata", "response.safety_buffering"];
+/// Known members of events.
 const MEMBERS: &[&str] = &[
     "annotation",
     "annotation_index",
@@ -83,6 +86,7 @@ const MEMBERS: &[&str] = &[
     "text",
     "type",
 ];
+/// Known types of the items in events.
 const ITEMS: &[&str] = &[
     "compaction",
     "compaction_summary",
@@ -113,7 +117,8 @@ pub struct UnknownName {
 #[derive(Debug, Default)]
 pub(super) struct UnknownEvents(Mutex<BTreeMap<(&'static str, String), u64>>);
 
-/// The unknown names in an event. Known ones are skipped without allocation: this runs for every response.
+/// The unknown names in an event of a known type. Known names are skipped without allocation: this runs for every
+/// response.
 #[derive(Debug, Default)]
 struct UnknownNames<'a> {
     members: Vec<Cow<'a, str>>,
@@ -124,6 +129,7 @@ struct UnknownNames<'a> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// The type of an item.
 #[derive(Deserialize)]
 struct Kind<'a> {
     #[serde(rename = "type", borrow, default)]
@@ -183,7 +189,7 @@ impl UnknownEvents {
     }
 
     fn count(&self, what: &'static str, name: &str) {
-        let name = if is_identifier(name) { name } else { "unnamed" };
+        let name = if is_protocol_word(name) { name } else { "unnamed" };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (what, name.to_owned());
         let has_room = counts.len() < MAX_NAMES || counts.contains_key(&key);

@@ -1,7 +1,7 @@
-//! The client version that requests report. The backend offers newer models only to newer versions.
+//! The Codex version that requests report. The backend offers newer models only to newer versions.
 //!
 //! The version of an installed Codex CLI is found without running it: the program in `PATH` is a link into its npm
-//! package. Callers pass the value of `PATH`.
+//! package, or next to it.
 
 use std::env::split_paths;
 use std::ffi::OsStr;
@@ -10,14 +10,15 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-/// The newest client version known when this was built.
+/// The newest Codex version known when this release was made.
 pub const NEWEST_KNOWN: &str = "0.169.0";
 
 const PACKAGE: &str = "@openai/codex";
 const PROGRAMS: [&str; 3] = ["codex", "codex.cmd", "codex.exe"];
-/// Directory levels between `lib/node_modules/@openai/codex/bin/codex.js` and the package's manifest, at most.
+/// How many directories above the program's target are searched for the package's manifest. In
+/// `lib/node_modules/@openai/codex/bin/codex.js` it is in the second.
 const MAX_DEPTH: usize = 4;
-const MANIFEST_LIMIT_BYTES: u64 = 64 * 1024;
+const MAX_MANIFEST_BYTES: u64 = 64 * 1024;
 
 #[derive(Deserialize)]
 struct Manifest {
@@ -25,7 +26,8 @@ struct Manifest {
     version: String,
 }
 
-/// Returns the version of the first Codex CLI in a search path (`PATH`).
+/// Returns the version of the first Codex CLI in a search path (the value of `PATH`) whose package is found. Versions
+/// other than releases (`1.2.3`) are ignored.
 #[must_use]
 pub fn installed(search_path: &OsStr) -> Option<String> {
     split_paths(search_path).filter(|folder| folder.is_absolute()).find_map(|folder| {
@@ -41,7 +43,7 @@ fn package_version(program: &Path) -> Option<String> {
 
 fn manifest_version(folder: &Path) -> Option<String> {
     let path = folder.join("package.json");
-    if fs::metadata(&path).ok()?.len() > MANIFEST_LIMIT_BYTES {
+    if fs::metadata(&path).ok()?.len() > MAX_MANIFEST_BYTES {
         return None;
     }
     let manifest: Manifest = serde_json::from_slice(&fs::read(path).ok()?).ok()?;

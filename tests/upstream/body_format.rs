@@ -2,7 +2,7 @@
 
 use codex_proxy::error::Fault;
 use codex_proxy::protocol::codex::request::{Request, WireFormat};
-use codex_proxy::upstream::{BodyForm, Hints};
+use codex_proxy::upstream::{BodyForm, ForwardedHeaders};
 
 use crate::fake::Script;
 use crate::{Bench, WHOLE, drain, fault, request};
@@ -41,7 +41,10 @@ async fn a_lite_body_is_not_changed() {
     for body in [BodyForm::Auto, BodyForm::Classic, BodyForm::Lite] {
         let bench = Bench::with(|settings| settings.body = body).await;
         bench.fake.on("/responses", Script::json(400, REFUSAL));
-        assert_eq!(fault(crate::open(&bench.upstream, own(), &Hints::default()).await), Fault::InvalidRequest);
+        assert_eq!(
+            fault(crate::open(&bench.upstream, own(), &ForwardedHeaders::default()).await),
+            Fault::InvalidRequest
+        );
         assert_eq!(marks(&bench), ["true"]);
         assert_eq!(bench.fake.requests("/responses")[0].json()["input"].as_array().unwrap().len(), 1);
     }

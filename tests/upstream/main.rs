@@ -33,7 +33,7 @@ use codex_proxy::protocol::codex::request::{
 };
 use codex_proxy::secret::Secret;
 use codex_proxy::token_source::{Account, AuthError, Bearer, BoxFuture, SessionState, TokenSource};
-use codex_proxy::upstream::{BackendResponse, BodyForm, Compression, Hints, Settings, Transport, Upstream};
+use codex_proxy::upstream::{BackendResponse, BodyForm, Compression, ForwardedHeaders, Settings, Transport, Upstream};
 use fake::FakeUpstream;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -122,7 +122,7 @@ impl Bench {
     }
 
     async fn open(&self) -> Result<BackendResponse, ProxyError> {
-        timeout(10 * SECOND, open(&self.upstream, request(), &Hints::default())).await.expect("it ends")
+        timeout(10 * SECOND, open(&self.upstream, request(), &ForwardedHeaders::default())).await.expect("it ends")
     }
 
     fn calls(&self) -> usize {
@@ -172,9 +172,13 @@ fn request() -> Request<'static> {
 }
 
 /// Gets a token and opens a response with it, like the server for each request.
-async fn open(upstream: &Upstream, request: Request<'_>, hints: &Hints) -> Result<BackendResponse, ProxyError> {
+async fn open(
+    upstream: &Upstream,
+    request: Request<'_>,
+    forwarded: &ForwardedHeaders,
+) -> Result<BackendResponse, ProxyError> {
     let token = upstream.token(None).await?;
-    upstream.begin(request, token, hints.clone())?.open().await
+    upstream.begin(request, token, forwarded.clone())?.open().await
 }
 
 async fn drain(answer: BackendResponse) -> (Vec<String>, Option<ProxyError>) {

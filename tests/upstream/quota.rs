@@ -41,7 +41,7 @@ async fn a_used_up_quota_is_requested_once() {
         assert_eq!(failure.message, told);
         assert_eq!(failure.headers["x-codex-active-limit"], "premium");
     }
-    assert_eq!((bench.calls(), bench.upstream.counters().quota_answers), (1, 2));
+    assert_eq!((bench.calls(), bench.upstream.counters().quota_refusals), (1, 2));
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn a_successful_probe_ends_the_refusals() {
     bench.fake.on("/responses", Script::events(&WHOLE));
     assert_eq!([fault(bench.open().await), fault(bench.open().await)], [Fault::UsageLimit; 2]);
     assert!(bench.open().await.is_ok());
-    assert_eq!((bench.calls(), bench.upstream.counters().quota_answers), (3, 0));
+    assert_eq!((bench.calls(), bench.upstream.counters().quota_refusals), (3, 0));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::protocol::codex::request::{Item, Request, ServiceTier};
 use codex_proxy::token_source::AuthError;
-use codex_proxy::upstream::Hints;
+use codex_proxy::upstream::ForwardedHeaders;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
@@ -133,7 +133,7 @@ async fn silence_after_the_first_output_commits_and_a_prelude_does_not() {
     let (begin, fail) = (Gate::default(), Gate::default());
     let script = Script::stream(&[]).event(QUOTA).gate(&begin).event(CREATED).gate(&fail).event(OVERLOADED).end();
     bench.fake.on("/responses", script);
-    let early = timeout(SECOND / 4, open(&bench.upstream, request(), &Hints::default())).await;
+    let early = timeout(SECOND / 4, open(&bench.upstream, request(), &ForwardedHeaders::default())).await;
     assert!(early.is_err(), "a prelude does not open a response");
     assert!(bench.fake.hung_up(1, 5 * SECOND).await);
     begin.open();
@@ -149,9 +149,9 @@ async fn a_parameter_that_a_model_rejects_is_omitted_from_its_requests() {
     bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: service_tier"}"#));
     bench.fake.on("/responses", Script::events(&WHOLE));
     let fast = || Request { service_tier: Some(ServiceTier::Priority), ..request() };
-    let hints = Hints::default();
+    let forwarded = ForwardedHeaders::default();
     for _ in 0..2 {
-        let answer = open(&bench.upstream, fast(), &hints).await.unwrap();
+        let answer = open(&bench.upstream, fast(), &forwarded).await.unwrap();
         assert_eq!(answer.warnings, ["ignored:service_tier"]);
     }
     let has_tier: Vec<_> =
@@ -159,7 +159,7 @@ async fn a_parameter_that_a_model_rejects_is_omitted_from_its_requests() {
     assert_eq!(has_tier, [true, false, false]);
     assert!(bench.open().await.unwrap().warnings.is_empty(), "a request without the member is unchanged");
     let other = Request { model: "gpt-6-sol".into(), ..fast() };
-    assert!(open(&bench.upstream, other, &hints).await.unwrap().warnings.is_empty(), "another model keeps it");
+    assert!(open(&bench.upstream, other, &forwarded).await.unwrap().warnings.is_empty(), "another model keeps it");
     assert_eq!(bench.fake.requests("/responses").pop().unwrap().json()["service_tier"], "priority");
 }
 
@@ -168,10 +168,10 @@ async fn a_rejection_is_learned_only_if_the_request_without_the_parameter_is_acc
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::json(400, r#"{"detail":"Unsupported parameter: service_tier"}"#));
     let fast = || Request { service_tier: Some(ServiceTier::Priority), ..request() };
-    assert_eq!(fault(open(&bench.upstream, fast(), &Hints::default()).await), Fault::InvalidRequest);
+    assert_eq!(fault(open(&bench.upstream, fast(), &ForwardedHeaders::default()).await), Fault::InvalidRequest);
     assert_eq!((bench.calls(), bench.upstream.rejected_params().len()), (2, 0));
     bench.fake.replace("/responses", Script::events(&WHOLE));
-    assert!(open(&bench.upstream, fast(), &Hints::default()).await.unwrap().warnings.is_empty());
+    assert!(open(&bench.upstream, fast(), &ForwardedHeaders::default()).await.unwrap().warnings.is_empty());
     assert_eq!(bench.fake.requests("/responses").pop().unwrap().json()["service_tier"], "priority");
 }
 
@@ -196,7 +196,7 @@ async fn reasoning_of_another_account_is_dropped_once() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", refusal.clone());
     bench.fake.on("/responses", Script::events(&WHOLE));
-    let answer = open(&bench.upstream, replayed, &Hints::default()).await.unwrap();
+    let answer = open(&bench.upstream, replayed, &ForwardedHeaders::default()).await.unwrap();
     assert_eq!(answer.warnings, ["repaired:dropped_reasoning"]);
     assert_eq!(bench.fake.requests("/responses")[1].json()["input"].as_array().unwrap().len(), 1);
 
@@ -232,8 +232,8 @@ async fn the_headers_of_a_codex_client_are_forwarded_both_ways() {
     bench.fake.on("/responses", WHOLE.iter().fold(Script::stream(&turn), |script, data| script.event(data)).end());
     let own = [("session-id", "theirs"), ("x-codex-window-id", "w:0")];
     let forwarded = own.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-    let hints = Hints { forwarded: Some(forwarded), ..Hints::default() };
-    let answer = timeout(10 * SECOND, open(&bench.upstream, request(), &hints)).await.unwrap().unwrap();
+    let forwarded = ForwardedHeaders { codex: Some(forwarded), ..ForwardedHeaders::default() };
+    let answer = timeout(10 * SECOND, open(&bench.upstream, request(), &forwarded)).await.unwrap().unwrap();
     let mut shown: Vec<_> = answer.headers.keys().map(http::HeaderName::as_str).collect();
     shown.sort_unstable();
     assert_eq!(shown, ["x-codex-plan-type", "x-codex-turn-state", "x-models-etag"]);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use codex_proxy::error::{Fault, Phase, ProxyError};
 use codex_proxy::net::{self, HttpClient};
 use codex_proxy::protocol::codex::request::ServiceTier;
-use codex_proxy::upstream::{Hints, Settings, Upstream};
+use codex_proxy::upstream::{ForwardedHeaders, Settings, Upstream};
 
 use crate::fake::{FakeUpstream, Script};
 use crate::{Bench, ROUTING, SECOND, Tokens, WHOLE, fault, http, request, settings};
@@ -17,8 +17,8 @@ async fn only_required_headers_are_sent() {
     bench.fake.on("/responses", Script::events(&WHOLE));
     let mut fast = request();
     fast.service_tier = Some(ServiceTier::Priority);
-    let hints = Hints { originator: Some("my_tool".to_owned()), ..Hints::default() };
-    crate::open(&bench.upstream, fast, &hints).await.unwrap();
+    let forwarded = ForwardedHeaders { originator: Some("my_tool".to_owned()), ..ForwardedHeaders::default() };
+    crate::open(&bench.upstream, fast, &forwarded).await.unwrap();
     let sent = &bench.fake.requests("/responses")[0];
     assert_eq!((sent.method.as_str(), sent.target.as_str()), ("POST", "/backend-api/codex/responses"));
     let want = [
@@ -61,7 +61,7 @@ async fn a_refused_connection_is_reported_with_its_cause() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let upstream = Upstream::new(settings(&url), http(), Arc::new(Tokens::default()));
-    let error = crate::open(&upstream, request(), &Hints::default()).await.unwrap_err();
+    let error = crate::open(&upstream, request(), &ForwardedHeaders::default()).await.unwrap_err();
     let ProxyError::Unreachable { cause } = error else { panic!("{error:?}") };
     assert!(cause.to_lowercase().contains("refused") && !cause.contains("at_0"), "{cause}");
 }
@@ -73,7 +73,7 @@ async fn a_connection_timeout_is_reported_as_such() {
     let limit = SECOND / 5;
     let http = HttpClient::new(net::Settings { connect_timeout: limit, ca_file: None, proxy: None });
     let upstream = Upstream::new(Settings { max_retries: 0, ..settings(&url) }, http, Arc::new(Tokens::default()));
-    let error = crate::open(&upstream, request(), &Hints::default()).await.unwrap_err();
+    let error = crate::open(&upstream, request(), &ForwardedHeaders::default()).await.unwrap_err();
     assert!(matches!(error, ProxyError::Silent { phase: Phase::Connecting, limit: l } if l == limit), "{error:?}");
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use codex_proxy::error::{Phase, ProxyError};
 use codex_proxy::net::{self, HttpClient};
 use codex_proxy::token_source::TokenSource;
-use codex_proxy::upstream::{Hints, Upstream};
+use codex_proxy::upstream::{ForwardedHeaders, Upstream};
 use tokio::time::timeout;
 
 use crate::fake::{FakeUpstream, Gate, Script};
@@ -111,9 +111,9 @@ async fn dropping_an_open_call_closes_the_connection_in_every_phase() {
     for script in phases {
         let bench = Bench::new().await;
         bench.fake.on("/responses", script);
-        let hints = Hints::default();
+        let forwarded = ForwardedHeaders::default();
         tokio::select! {
-            opened = crate::open(&bench.upstream, request(), &hints) => panic!("{opened:?}"),
+            opened = crate::open(&bench.upstream, request(), &forwarded) => panic!("{opened:?}"),
             _ = bench.fake.received("/responses", 1) => {}
         }
         assert!(bench.fake.hung_up(1, 5 * SECOND).await);
@@ -125,9 +125,9 @@ async fn dropping_an_open_call_stops_connecting() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/backend-api/codex", listener.local_addr().unwrap().port());
     let upstream = Upstream::new(settings(&url), http(), Arc::new(Tokens::default()));
-    let hints = Hints::default();
+    let forwarded = ForwardedHeaders::default();
     let mut connection = tokio::select! {
-        opened = crate::open(&upstream, request(), &hints) => panic!("{opened:?}"),
+        opened = crate::open(&upstream, request(), &forwarded) => panic!("{opened:?}"),
         accepted = listener.accept() => accepted.unwrap().0,
     };
     let mut hello = Vec::new();
@@ -140,7 +140,7 @@ async fn dropping_an_open_call_stops_connecting() {
 async fn dropping_an_open_call_ends_its_retries() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", Script::answer(503, &[("retry-after", "1")], ""));
-    let early = timeout(SECOND / 2, crate::open(&bench.upstream, request(), &Hints::default())).await;
+    let early = timeout(SECOND / 2, crate::open(&bench.upstream, request(), &ForwardedHeaders::default())).await;
     assert!(early.is_err());
     let more = timeout(SECOND, bench.fake.received("/responses", 2)).await;
     assert!(more.is_err(), "no request is repeated");
@@ -198,9 +198,9 @@ async fn http2_streams_end_with_their_client_without_affecting_others() {
     let other = bench.open().await.unwrap();
     drop(bench.open().await.unwrap());
     assert!(bench.fake.hung_up(1, 5 * SECOND).await, "while streaming");
-    let hints = Hints::default();
+    let forwarded = ForwardedHeaders::default();
     tokio::select! {
-        opened = crate::open(&bench.upstream, request(), &hints) => panic!("{opened:?}"),
+        opened = crate::open(&bench.upstream, request(), &forwarded) => panic!("{opened:?}"),
         _ = bench.fake.received("/responses", 3) => {}
     }
     assert!(bench.fake.hung_up(2, 5 * SECOND).await, "before the headers");

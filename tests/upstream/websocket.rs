@@ -5,7 +5,7 @@ use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::protocol::codex::request::{Item, Output, Part, Request, Role};
 use codex_proxy::token_source::TokenSource as _;
-use codex_proxy::upstream::{BackendResponse, Hints, Transport};
+use codex_proxy::upstream::{BackendResponse, ForwardedHeaders, Transport};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -40,11 +40,11 @@ fn second() -> Request<'static> {
 }
 
 async fn ask(bench: &Bench, request: Request<'_>) -> (Vec<String>, Option<ProxyError>) {
-    drain(opened(bench, request, &Hints::default()).await).await
+    drain(opened(bench, request, &ForwardedHeaders::default()).await).await
 }
 
-async fn opened(bench: &Bench, request: Request<'_>, hints: &Hints) -> BackendResponse {
-    timeout(10 * SECOND, crate::open(&bench.upstream, request, hints)).await.expect("it ends").unwrap()
+async fn opened(bench: &Bench, request: Request<'_>, forwarded: &ForwardedHeaders) -> BackendResponse {
+    timeout(10 * SECOND, crate::open(&bench.upstream, request, forwarded)).await.expect("it ends").unwrap()
 }
 
 /// The connections made, and the number of bytes of each request.
@@ -183,7 +183,7 @@ async fn a_connection_that_breaks_in_use_is_a_failed_attempt() {
         if is_idle {
             idle().await;
         }
-        let opened = crate::open(&bench.upstream, second(), &Hints::default()).await;
+        let opened = crate::open(&bench.upstream, second(), &ForwardedHeaders::default()).await;
         assert!(matches!(opened, Err(ProxyError::Truncated { .. })), "{opened:?}");
         assert_eq!(bench.fake.handshakes().len(), 1);
     }
@@ -272,7 +272,8 @@ async fn quota_and_metadata_arrive_as_headers() {
 
     let own = [("x-codex-turn-state", "t"), ("x-codex-turn-metadata", "{}")];
     let forwarded = own.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-    let answer = opened(&bench, second(), &Hints { forwarded: Some(forwarded), ..Hints::default() }).await;
+    let answer =
+        opened(&bench, second(), &ForwardedHeaders { codex: Some(forwarded), ..ForwardedHeaders::default() }).await;
     assert_eq!(answer.headers["x-codex-turn-state"], "t");
     let sent = bench.fake.requests("/responses").pop().unwrap();
     assert_eq!(sent.json()["client_metadata"], json!({"x-codex-turn-state": "t"}));
@@ -397,7 +398,7 @@ async fn the_error_of_a_backend_that_stops_reading_is_reported() {
     .await;
     // More than the buffers of a connection hold.
     let large = Request { instructions: "x".repeat(32 << 20).into(), ..request() };
-    let answered = async { crate::open(&bench.upstream, large, &Hints::default()).await };
+    let answered = async { crate::open(&bench.upstream, large, &ForwardedHeaders::default()).await };
     let error = tokio::select! {
         () = refuse_messages(listener) => unreachable!("it never ends"),
         answered = timeout(20 * SECOND, answered) => answered.expect("it doesn't wait for the limit").unwrap_err(),

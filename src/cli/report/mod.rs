@@ -270,7 +270,7 @@ fn warnings_and_errors(path: &Path) -> Vec<String> {
 /// Returns the lines of the newest cassette, redacted a second time.
 fn latest_cassette(directory: &Path) -> Vec<Box<RawValue>> {
     let Some(path) = cassette::latest(directory) else { return Vec::new() };
-    cassette::copy(&path).unwrap_or_else(|reason| {
+    cassette::read_redacted(&path).unwrap_or_else(|reason| {
         eprint(&format!("warning: {} is left out: {reason}", path.display()));
         Vec::new()
     })

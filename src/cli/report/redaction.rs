@@ -39,13 +39,13 @@ pub(super) fn redact_setting(key: &str, value: &str) -> String {
     let matches = |name: &&str| if name.ends_with('.') { key.starts_with(*name) } else { key == *name };
     let is_allowed = ALLOWED_SETTINGS.iter().any(matches);
     let mut parts = value.split(['"', '[', ']', ',', ' ']).filter(|part| !part.is_empty());
-    let is_plain = |part: &str| cassette::is_identifier(part) || is_measure(part);
+    let is_plain = |part: &str| cassette::is_protocol_word(part) || is_measure(part);
     if EMPTY.contains(&value) || (is_allowed && parts.all(is_plain)) { value.to_owned() } else { HIDDEN.to_owned() }
 }
 
 /// Returns a text if it is a plain word, or `(hidden)`.
 pub(super) fn redact_word(text: &str) -> String {
-    if cassette::is_identifier(text) { text.to_owned() } else { HIDDEN.to_owned() }
+    if cassette::is_protocol_word(text) { text.to_owned() } else { HIDDEN.to_owned() }
 }
 
 /// Redacts what `/health` reports as unknown events. Another program could answer there.
@@ -67,8 +67,8 @@ pub(super) fn redact_omitted(members: Vec<RejectedParam>) -> Vec<RejectedParam> 
     members.into_iter().map(redact).collect()
 }
 
-/// Redacts a log line. The text after a name such as `bearer`, `key` or `password` is always masked, because a secret of
-/// lower-case letters looks like a word.
+/// Redacts a log line. The text after a name such as `bearer`, `key` or `password` is always masked, because a secret
+/// of lower-case letters looks like a word.
 pub(super) fn redact_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -104,7 +104,7 @@ fn names_secret(run: &str) -> bool {
 fn is_plain(run: &str, after: &str) -> bool {
     let is_named = after.starts_with('=') || after.starts_with("\":");
     let is_letters = |part: &str| part.bytes().all(|byte| byte.is_ascii_lowercase());
-    let is_code = cassette::is_identifier(run)
+    let is_code = cassette::is_protocol_word(run)
         && run.split('_').all(|part| is_letters(part) && part.len() <= MAX_WORD_CHARACTERS);
     let is_level = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&run);
     run.is_empty()
@@ -112,7 +112,7 @@ fn is_plain(run: &str, after: &str) -> bool {
         || is_code
         || is_measure(run)
         || is_time(run)
-        || (is_named && cassette::is_identifier(run))
+        || (is_named && cassette::is_protocol_word(run))
 }
 
 /// Whether a text is a small number, with or without a unit.

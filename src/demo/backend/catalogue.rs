@@ -1,15 +1,16 @@
 //! The model catalog: a few entries of the real catalog with descriptions that say they are simulated.
 //!
 //! The models that the official client calls in the lite form are marked as in the real catalog; the demo accepts
-//! both forms.
+//! both forms for all models.
 
 use serde_json::{Value, json};
 
 use crate::demo::issuer::PLAN;
 
-/// The version of the catalog.
+/// The etag of the catalog.
 pub(super) const ETAG: &str = "W/\"demo-1\"";
 
+/// What differs between the entries.
 struct Model {
     slug: &'static str,
     name: &'static str,
@@ -74,7 +75,7 @@ pub(super) fn document() -> Value {
     json!({ "models": models })
 }
 
-/// Returns the efforts of a model; `None` if it isn't in the catalog.
+/// Returns the reasoning efforts of a model; `None` if it isn't in the catalog.
 pub(super) fn efforts(slug: &str) -> Option<&'static [&'static str]> {
     MODELS.iter().find(|model| model.slug == slug).map(|model| model.efforts)
 }

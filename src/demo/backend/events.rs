@@ -1,7 +1,7 @@
 //! Generates the events of a response in the order and format of the real stream.
 //!
-//! Each event has a delay. As in the real stream, the completed response has an empty `output`; the items are in
-//! the `response.output_item.done` events.
+//! Each event has a delay, which the sender waits for. As in the real stream, the response in the terminal event has an
+//! empty `output`; the items are in the `response.output_item.done` events.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::output::{Output, Payload};
 
-/// One red dot.
+/// The generated image: one red dot, as Base64.
 const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
 /// Maximum length of a delta.
 const MAX_DELTA_CHARACTERS: usize = 12;
@@ -26,7 +26,7 @@ pub(super) struct TimedEvent {
 /// Properties of a response that its events share.
 #[derive(Clone, Debug)]
 pub(super) struct ResponseMeta {
-    /// The unique part of all ids.
+    /// The part of all ids that is unique to the response.
     pub(super) key: String,
     /// Unix time in seconds.
     pub(super) created_at: u64,
@@ -41,14 +41,17 @@ pub(super) struct ResponseMeta {
 pub(super) struct EventWriter {
     head: ResponseMeta,
     frames: Vec<TimedEvent>,
+    /// Of the next event.
     sequence_number: u64,
+    /// Of the next item.
     output_index: u64,
+    /// Length of all deltas, for the usage.
     written_characters: usize,
     reasoning_characters: usize,
 }
 
 impl EventWriter {
-    /// Starts a response.
+    /// Starts a response with its first two events.
     pub(super) fn new(head: ResponseMeta) -> Self {
         let mut writer = Self {
             head,
@@ -70,7 +73,7 @@ impl EventWriter {
         self.frames
     }
 
-    /// Estimated output tokens at four characters each: `(all, reasoning)`.
+    /// Estimates the output tokens at four characters each: `(all, reasoning)`.
     pub(super) fn tokens(&self) -> (usize, usize) {
         let reasoning = self.reasoning_characters.div_ceil(4);
         (self.written_characters.div_ceil(4) + reasoning, reasoning)
@@ -107,7 +110,7 @@ impl EventWriter {
         self.output_index += 1;
     }
 
-    /// Adds the terminal event; `more` are members of its response.
+    /// Adds the terminal event `response.KIND`; `more` are members of its response.
     pub(super) fn end(&mut self, kind: &str, more: Value) {
         let response = self.response(kind, more);
         self.put(&format!("response.{kind}"), json!({ "response": response }));
@@ -244,7 +247,7 @@ impl EventWriter {
         self.put_at("response.output_item.done", &json!({}), json!({ "item": item }));
     }
 
-    /// Adds one delta per word, each with a delay.
+    /// Adds one delta per piece of the text, each with a delay.
     fn deltas(&mut self, kind: &str, at: &Value, text: &str) {
         for piece in pieces(text) {
             self.put_at(kind, at, json!({ "delta": piece }));
@@ -255,6 +258,7 @@ impl EventWriter {
         self.written_characters += text.chars().count();
     }
 
+    /// Adds an event about the current item, with the members `at` and `more`.
     fn put_at(&mut self, kind: &str, at: &Value, more: Value) {
         let mut event = at.clone();
         event["output_index"] = json!(self.output_index);
@@ -289,7 +293,7 @@ fn message_item(id: &str, status: &str, content: &Value) -> Value {
     })
 }
 
-/// Returns a citation of `source` in `text`, with positions in characters.
+/// Returns the annotation for `source`, a part of `text` that contains a URL. Positions are in characters.
 fn citation(text: &str, source: &str) -> Option<Value> {
     let (before, _) = text.split_once(source)?;
     let start = before.chars().count();

@@ -2,7 +2,8 @@
 
 use super::prompt::Prompt;
 
-/// Makes a conversation exceed the context window until it is compacted: the summary doesn't contain the word.
+/// Makes a conversation exceed the context window until the client compacts it, because the summary doesn't contain the
+/// word.
 pub(super) const OVERFLOW_WORD: &str = "demo:overflow";
 
 /// The fault words and their effects: `(word, effect)`. Unless the effect says otherwise, the word must be in the
@@ -24,6 +25,7 @@ pub const FAULT_WORDS: [(&str, &str); 14] = [
     ("demo:lite", "status 400 that requires the lite form, unless the request has it"),
 ];
 
+/// The faults, in the order of [`FAULT_WORDS`].
 const FAULTS: [Fault; 14] = [
     Fault::UsageLimit,
     Fault::RateLimit,
@@ -41,7 +43,7 @@ const FAULTS: [Fault; 14] = [
     Fault::Lite,
 ];
 
-/// A fault.
+/// A fault. [`FAULT_WORDS`] has the effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     UsageLimit,
@@ -61,7 +63,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Returns the fault of the first fault word in a prompt.
+    /// Returns the fault that a prompt causes: if it contains several words, that of the first in [`FAULT_WORDS`].
     pub(super) fn find(prompt: &Prompt<'_>) -> Option<Self> {
         let applies = |word: &str, fault: Self| match fault {
             Self::Overflow => prompt.is_too_long,

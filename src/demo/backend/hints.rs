@@ -1,14 +1,17 @@
-//! Values for tool arguments, taken from the prompt: places, names, numbers, the prompt's text.
+//! Values for tool arguments and structured output, taken from the prompt: places, names, a number, the whole text.
 //!
-//! Values are guessed from the name of the member. Without a match, the value is `demo`.
+//! Which of them a text member gets depends on its name. Without a match, it gets `demo`.
 
 /// Words that precede a place or a name.
 const NAME_PREPOSITIONS: [&str; 13] =
     ["in", "for", "at", "of", "to", "from", "and", "or", "near", "between", "is", "named", "extract"];
+/// Parts of the names of members that hold a place.
 const PLACE_MEMBERS: [&str; 9] =
     ["city", "location", "place", "town", "destination", "origin", "country", "region", "address"];
+/// Names of members that get the whole text.
 const TEXT_MEMBERS: [&str; 11] =
     ["query", "question", "prompt", "message", "text", "input", "q", "search", "content", "summary", "answer"];
+/// Places for a prompt that has none.
 const SAMPLE_PLACES: [&str; 2] = ["Oslo", "Rome"];
 
 /// The values found in a prompt.
@@ -17,6 +20,7 @@ pub(super) struct Hints {
     user_text: String,
     names: Vec<String>,
     number: Option<f64>,
+    /// Index of the call among several of the same tool.
     turn: usize,
 }
 
@@ -30,12 +34,12 @@ impl Hints {
         Self { user_text: user_text.to_owned(), names: names(user_text), number, turn: 0 }
     }
 
-    /// The values for the nth of several calls, which uses the nth place and the nth enum value.
+    /// The values for one of several calls of the same tool, by its index: each call gets another place and enum value.
     pub(super) fn for_call(&self, turn: usize) -> Self {
         Self { turn, ..self.clone() }
     }
 
-    /// The index of the call.
+    /// The index of the call among several of the same tool.
     pub(super) fn turn(&self) -> usize {
         self.turn
     }
@@ -56,7 +60,7 @@ impl Hints {
         PLACE_MEMBERS.iter().any(|place| member.contains(place))
     }
 
-    /// Returns text for a member with this name, at `index` if it is a list.
+    /// Returns text for a member with this name; for one of a list, `index` is its index in the list.
     pub(super) fn text_for(&self, member: &str, index: usize) -> String {
         let nth = self.turn + index;
         let member = member.to_lowercase();
@@ -73,6 +77,7 @@ impl Hints {
         if index == 0 { "demo".to_owned() } else { format!("demo {}", index + 1) }
     }
 
+    /// The nth name, or the last one.
     fn name(&self, nth: usize) -> Option<String> {
         self.names.get(nth).or(self.names.last()).cloned()
     }
@@ -81,7 +86,6 @@ impl Hints {
 /// Capitalized words after one of [`NAME_PREPOSITIONS`]: `Oslo` and `New York` in "in Oslo and New York".
 fn names(user_text: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    // Whether the next word continues a name, may start one, or neither.
     let mut state = State::Outside;
     for word in user_text.split_whitespace() {
         let bare = word.trim_matches(|character: char| !character.is_alphanumeric());
@@ -103,10 +107,14 @@ fn names(user_text: &str) -> Vec<String> {
     names
 }
 
+/// Whether the next word can be a name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// It can't.
     Outside,
+    /// It may start one.
     Before,
+    /// It may start one, or continue the last one.
     Inside,
 }
 

@@ -1,6 +1,8 @@
-//! The simulated backend: account, quota, models, and responses as event streams.
+//! The simulated backend: account, quota, models, and responses as event streams over HTTP or WebSocket.
 //!
-//! Like the real backend, it requires a valid access token and its account id, or returns 401.
+//! Like the real backend, it requires a valid access token and its account id, or returns 401. What a response contains
+//! depends on the prompt: [`output`] generates text and tool calls, [`script`] makes the calls that a prompt lists, and
+//! [`fault`] makes requests fail.
 
 mod catalogue;
 mod events;
@@ -38,8 +40,8 @@ pub use fault::FAULT_WORDS;
 use responses::Responses;
 use socket::serve_socket;
 
-/// Larger than the proxy's limit, so that tests reach the limit of the proxy.
-const BODY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
+/// Size limit of requests: larger than the proxy's, so that tests reach the limit of the proxy.
+const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 
 /// The routes of the backend; `cancel` closes all WebSockets.
 pub(super) fn router(sessions: Arc<Sessions>, cancel: CancellationToken) -> Router {
@@ -51,7 +53,7 @@ pub(super) fn router(sessions: Arc<Sessions>, cancel: CancellationToken) -> Rout
     let responses = Router::new()
         .route("/backend-api/codex/responses", get(upgrade).post(respond))
         .with_state(Arc::new(Responses::new(sessions, cancel)));
-    accounts.merge(responses).layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES)).fallback(unknown_path)
+    accounts.merge(responses).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).fallback(unknown_path)
 }
 
 async fn unknown_path() -> Refusal {
@@ -108,12 +110,12 @@ async fn upgrade(
     authenticate(responses.sessions(), &headers)?;
     let upgrade = upgrade.map_err(|_| Refusal::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"))?;
     Ok(upgrade
-        .max_message_size(BODY_LIMIT_BYTES)
-        .max_frame_size(BODY_LIMIT_BYTES)
+        .max_message_size(MAX_BODY_BYTES)
+        .max_frame_size(MAX_BODY_BYTES)
         .on_upgrade(|socket| serve_socket(socket, responses)))
 }
 
-/// Returns the form that a request declares.
+/// Returns the body form that a request declares, in a header or in its metadata.
 pub(super) fn form_of(headers: &HeaderMap, body: &Value) -> WireFormat {
     let metadata = body.get("client_metadata").and_then(|metadata| to_raw_value(metadata).ok());
     if lite::is_marked(headers, metadata.as_deref()) { WireFormat::Lite } else { WireFormat::Classic }

@@ -1,7 +1,7 @@
 //! The output items of a simulated response.
 //!
-//! A pure function of the prompt: tool calls if the prompt mentions a tool, a value for the schema if there is
-//! one, or else text that quotes the prompt and says that it is simulated.
+//! A pure function of the prompt: the calls of the tools that the user message mentions or `tool_choice` requires; else
+//! a message, which is a value for the requested schema, or text that says that it is simulated and quotes the prompt.
 
 use serde_json::{Value, json};
 
@@ -15,11 +15,15 @@ use super::script::ScriptStep;
 const MAX_QUOTE_CHARACTERS: usize = 400;
 /// Maximum number of calls in one response.
 const MAX_CALLS: usize = 4;
+/// Words that request a call of the first tool.
 const TOOL_WORDS: [&str; 4] = ["tool", "tools", "function", "call"];
+/// Words that request two calls.
 const BOTH_WORDS: [&str; 3] = ["both", "two", "parallel"];
+/// Words that request a web search.
 const SEARCH_WORDS: [&str; 5] = ["search", "web", "latest", "news", "online"];
+/// Words that request an image.
 const DRAW_WORDS: [&str; 6] = ["draw", "paint", "picture", "image", "sketch", "illustration"];
-/// Words that don't identify a tool.
+/// Words of tool names that don't identify the tool.
 const GENERIC_WORDS: [&str; 12] =
     ["get", "set", "list", "read", "find", "make", "with", "from", "this", "that", "what", "your"];
 const SOURCE_URL: &str = "https://example.invalid/demo";
@@ -29,7 +33,7 @@ const SOURCE_URL: &str = "https://example.invalid/demo";
 pub(super) enum Output {
     /// Reasoning, with a summary if requested.
     Reasoning { summary: Option<String> },
-    /// Text; `source` is the part of it that is a citation.
+    /// Text; `source` is the part of it that cites a web page.
     Message { text: String, source: Option<String> },
     /// A refusal.
     Refusal { text: String },
@@ -103,7 +107,8 @@ fn calls(prompt: &Prompt<'_>) -> Vec<Output> {
     tools.into_iter().enumerate().map(filled).collect()
 }
 
-/// Returns how often to call a tool: once for each place, or twice if the prompt says so.
+/// Returns how often to call a tool: once for each place in the prompt if it has a member for one; twice if the prompt
+/// says so.
 fn call_count(tool: &ClientTool<'_>, hints: &Hints, is_both: bool) -> usize {
     let members = tool.schema.and_then(|schema| schema["properties"].as_object());
     let takes_place = members.is_some_and(|members| members.keys().any(|name| Hints::is_place(name)));
@@ -111,7 +116,8 @@ fn call_count(tool: &ClientTool<'_>, hints: &Hints, is_both: bool) -> usize {
     places.max(if is_both { 2 } else { 1 }).min(MAX_CALLS)
 }
 
-/// Returns the tools to call. After tool results, only those that `tool_choice` forces.
+/// Returns the tools to call: those that the request names or mentions, or the first if it asks for a call. After tool
+/// results, none unless `tool_choice` requires a call.
 fn requested_tools<'p, 'b>(prompt: &'p Prompt<'b>) -> Vec<&'p ClientTool<'b>> {
     let is_forced = prompt.choice == ToolChoice::Required;
     if !is_forced && !prompt.returned.is_empty() {
@@ -160,7 +166,7 @@ fn call(tool: &ClientTool<'_>, payload: Payload) -> Output {
     Output::Call { namespace: tool.namespace.map(str::to_owned), name: tool.name.to_owned(), payload }
 }
 
-/// Adds the calls of tools that the backend runs.
+/// Adds the calls of the tools that the backend runs itself: web search and image generation.
 fn add_hosted_calls(prompt: &Prompt<'_>, outputs: &mut Vec<Output>) {
     let wanted = |kind: &str, asking: &[&str]| {
         let is_forced = prompt.choice == ToolChoice::Required && prompt.tools.is_empty();
@@ -184,6 +190,7 @@ fn message(prompt: &Prompt<'_>, before: &[Output]) -> Output {
     Output::Message { text: filled.to_string(), source: None }
 }
 
+/// Returns the value for a request of JSON without a schema.
 fn object(prompt: &Prompt<'_>) -> Value {
     let mut object =
         json!({ "demo": true, "note": "simulated: no model wrote this", "you_said": quote(&prompt.user_text) });
@@ -193,6 +200,7 @@ fn object(prompt: &Prompt<'_>) -> Value {
     object
 }
 
+/// Returns a text. `before` are the other items of the response.
 fn prose(prompt: &Prompt<'_>, before: &[Output]) -> Output {
     let mut sentences = vec!["This is a simulated response from the codex-proxy demo: no model wrote this.".to_owned()];
     sentences.extend(describe_input(prompt));
@@ -210,7 +218,7 @@ fn prose(prompt: &Prompt<'_>, before: &[Output]) -> Output {
     Output::Message { text: sentences.join(" "), source }
 }
 
-/// Describes the tool results, or else quotes the prompt.
+/// Describes the tool results or the progress of a script, or else quotes the prompt.
 fn describe_input(prompt: &Prompt<'_>) -> Vec<String> {
     let returned = |(name, output): &(&str, String)| format!("The tool {name} returned: {}", quote(output));
     match &prompt.turn {

@@ -1,30 +1,30 @@
 //! The parts of a valid request that determine the simulated response.
 //!
-//! Only the last user message counts. Whether to call a tool depends only on its last text part, because
-//! clients put other text, including tool names, before it.
+//! Of the user messages, only the last counts, except for scripts and [`OVERFLOW_WORD`]. Whether to call a tool depends
+//! only on its last text part, because clients put other text, including tool names, before it.
 
 use serde_json::{Map, Value};
 
 use super::fault::OVERFLOW_WORD;
 use super::script::{self, ScriptStep};
 
-/// Clients that compact a conversation request a summary in this tag.
+/// The tag in which a client that compacts a conversation requests a summary.
 const SUMMARY_TAG: &str = "<summary>";
 
 /// The relevant parts of a request.
 #[derive(Debug)]
 pub(super) struct Prompt<'b> {
-    /// Whether the request is a compaction.
+    /// Whether the request is for a compaction by the backend.
     pub(super) is_compaction: bool,
     /// All text of the last user message.
     pub(super) user_text: String,
-    /// The last text part of that message.
+    /// The last text part of that message: what the user asks for.
     pub(super) request: &'b str,
-    /// Number of images since the last reply.
+    /// Number of images in the input since the last reply.
     pub(super) images: usize,
-    /// Number of files since the last reply.
+    /// Number of files in the input since the last reply.
     pub(super) files: usize,
-    /// Tool names and results at the end of the input.
+    /// The tool outputs at the end of the input: name of the tool, and text.
     pub(super) returned: Vec<(&'b str, String)>,
     /// Tools that the client runs.
     pub(super) tools: Vec<ClientTool<'b>>,
@@ -38,9 +38,9 @@ pub(super) struct Prompt<'b> {
     pub(super) format: &'b Value,
     /// The object `reasoning`, or null.
     pub(super) reasoning: &'b Value,
-    /// The next step of the script in the conversation, if there is one.
+    /// The next step of the script, if the conversation contains one.
     pub(super) turn: Option<ScriptStep<'b>>,
-    /// Whether the context window is exceeded, because of [`OVERFLOW_WORD`].
+    /// Whether the request is to fail as too long, because of [`OVERFLOW_WORD`].
     pub(super) is_too_long: bool,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Prompt<'b> {
 pub(super) struct ClientTool<'b> {
     pub(super) namespace: Option<&'b str>,
     pub(super) name: &'b str,
-    /// `None` for a tool with plain-text input.
+    /// The schema of the arguments, or null. `None` for a tool with plain-text input.
     pub(super) schema: Option<&'b Value>,
 }
 
@@ -70,7 +70,7 @@ pub(super) enum RequestedReply {
 }
 
 impl<'b> Prompt<'b> {
-    /// Reads a request body.
+    /// Reads a request body that `validate` has accepted, or one with at least `input`.
     pub(super) fn read(body: &'b Map<String, Value>) -> Self {
         let input = body["input"].as_array().map(Vec::as_slice).unwrap_or_default();
         let last = input.iter().rev().find(|item| item["role"] == "user").map_or(&Value::Null, |item| &item["content"]);
@@ -101,11 +101,12 @@ impl<'b> Prompt<'b> {
         prompt
     }
 
-    /// Returns whether the request contains a word, ignoring case.
+    /// Returns whether [`Self::request`] contains a word. `wanted` must be in lowercase.
     pub(super) fn has_word(&self, wanted: &str) -> bool {
         words(self.request).any(|word| word == wanted)
     }
 
+    /// Adds a tool that the request lists.
     fn offer(&mut self, tool: &'b Value, namespace: Option<&'b str>) {
         let name = tool["name"].as_str().unwrap_or_default();
         match tool["type"].as_str().unwrap_or_default() {
@@ -120,6 +121,7 @@ impl<'b> Prompt<'b> {
         }
     }
 
+    /// Applies `tool_choice`.
     fn choose(&mut self, choice: &'b Value) {
         match choice {
             Value::String(mode) if mode == "none" => self.choice = ToolChoice::None,
@@ -139,6 +141,7 @@ impl<'b> Prompt<'b> {
         }
     }
 
+    /// Removes all tools but these.
     fn narrow(&mut self, allowed: &[Value]) {
         self.tools.retain(|tool| allowed.iter().any(|one| one["name"] == tool.name));
         self.hosted.retain(|kind| allowed.iter().any(|one| one["type"] == *kind));
@@ -170,6 +173,7 @@ fn requested_reply(input: &[Value]) -> RequestedReply {
     }
 }
 
+/// Whether a user message contains [`OVERFLOW_WORD`], there are at least two tool outputs, and no summary is requested.
 fn is_too_long(input: &[Value]) -> bool {
     let mut user_text = input.iter().filter(|item| item["role"] == "user").flat_map(|item| texts(&item["content"]));
     user_text.any(|text| text.contains(OVERFLOW_WORD))
@@ -177,6 +181,7 @@ fn is_too_long(input: &[Value]) -> bool {
         && requested_reply(input) == RequestedReply::Answer
 }
 
+/// The items after the last one of the assistant: a message or a call.
 fn since_last_reply(input: &[Value]) -> &[Value] {
     let is_reply = |item: &Value| item["role"] == "assistant" || item["type"].as_str().is_some_and(is_call);
     let from = input.iter().rposition(is_reply).map_or(0, |index| index + 1);
@@ -198,7 +203,7 @@ fn count(items: &[Value], kind: &str) -> usize {
     parts.filter_map(Value::as_array).flatten().filter(|part| part["type"] == kind).count()
 }
 
-/// Returns the tool outputs at the end of the input, before any developer messages.
+/// Returns the tool outputs at the end of the input; developer messages may follow them.
 fn returned(input: &[Value]) -> Vec<(&str, String)> {
     let spoken = input.iter().rev().skip_while(|item| item["role"] == "developer");
     let mut outputs: Vec<_> =
@@ -207,6 +212,7 @@ fn returned(input: &[Value]) -> Vec<(&str, String)> {
     outputs
 }
 
+/// Returns the name of the tool whose call an output belongs to.
 fn name_of<'b>(input: &'b [Value], output: &Value) -> &'b str {
     let is_its_call =
         |item: &&Value| item["call_id"] == output["call_id"] && item["type"].as_str().is_some_and(is_call);

@@ -1,4 +1,4 @@
-//! A simulated quota with constant usage, in the three formats of the real backend.
+//! A simulated quota with constant usage, in the three formats of the real backend: usage document, event and headers.
 
 use std::time::SystemTime;
 
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::issuer::{ACCOUNT_ID, EMAIL, PLAN, USER_ID, unix};
 
+/// A window of the quota.
 struct Window {
     name: &'static str,
     used_percent: u64,
@@ -41,7 +42,7 @@ pub(super) fn document(now: SystemTime) -> Value {
     })
 }
 
-/// The event that precedes a response.
+/// The event that precedes the events of a response.
 pub(super) fn event(now: SystemTime) -> Value {
     let [primary, secondary] = WINDOWS.map(|window| {
         json!({

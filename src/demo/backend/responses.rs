@@ -1,6 +1,6 @@
 //! Handles one request: validates it, generates the response, and streams it.
 //!
-//! Ids are derived from the request and its number in the run, so runs are reproducible.
+//! Ids are derived from the request and its number since the start of the demo, so runs are reproducible.
 
 use std::io;
 use std::sync::Arc;
@@ -27,14 +27,16 @@ use super::prompt::Prompt;
 use super::{quota, validate};
 use crate::protocol::codex::WireFormat;
 
+/// Delay before each delta, normally and for [`Fault::Slow`].
 const DELTA_DELAY: Duration = Duration::from_millis(4);
 const SLOW_DELAY: Duration = Duration::from_millis(333);
-/// Time until a used-up quota resets: short, so that the demo stays usable.
+/// Time until the quota that [`Fault::UsageLimit`] uses up resets: short, so that the demo stays usable.
 const QUOTA_RESET_SECONDS: u64 = 2;
 
-/// State shared by all responses of a run.
+/// Generates responses; holds the state that they share.
 pub(super) struct Responses {
     sessions: Arc<Sessions>,
+    /// Number of responses so far.
     count: AtomicU64,
     cancel: CancellationToken,
 }
@@ -71,7 +73,7 @@ impl Responses {
         &self.sessions
     }
 
-    /// Generates the response to a request, or an error.
+    /// Validates a request and generates its response. Invalid requests and some faults are errors.
     pub(super) fn answer(&self, body: &Value, format: WireFormat) -> Result<PreparedResponse, Refusal> {
         let request = validate::check(body, format)?;
         let prompt = Prompt::read(request);
@@ -113,7 +115,8 @@ impl Responses {
         self.answer(body, format)
     }
 
-    /// Generates the response to a request with `generate: false`.
+    /// Generates the response to a WebSocket request with `generate: false`, which only stores its input for the next
+    /// one: a completed response without output.
     pub(super) fn prewarmed(&self, body: &Value, format: WireFormat) -> Result<PreparedResponse, Refusal> {
         let is_empty = body["input"].as_array().is_some_and(Vec::is_empty);
         let request = if is_empty { body.as_object() } else { Some(validate::check(body, format)?) };
@@ -172,6 +175,7 @@ impl Responses {
         Refusal { status: StatusCode::TOO_MANY_REQUESTS, body: json!({ "error": error }), headers }
     }
 
+    /// Returns the part of ids that is unique to the response.
     fn key(&self, body: &Value) -> String {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let digest = Sha256::new().chain_update(count.to_be_bytes()).chain_update(body.to_string()).finalize();
@@ -241,7 +245,7 @@ fn response_events(
     (writer.finish(), StreamEnd::Complete)
 }
 
-/// Returns the error of a fault that occurs before any output.
+/// Returns the error of a fault that makes the response fail before any output.
 fn early_failure(fault: Fault) -> Option<Value> {
     let (code, message) = match fault {
         Fault::Overloaded => ("server_is_overloaded", "Our servers are currently overloaded. Please try again later."),
@@ -254,7 +258,7 @@ fn early_failure(fault: Fault) -> Option<Value> {
     Some(json!({ "code": code, "message": message }))
 }
 
-/// Estimates tokens at four characters each.
+/// Returns the usage of a response. Tokens are estimated at four characters each.
 fn usage(request: &Map<String, Value>, writer: &EventWriter) -> Value {
     let measured = ["instructions", "input", "tools"].iter().filter_map(|name| request.get(*name));
     let input: usize = measured.map(|value| value.to_string().chars().count().div_ceil(4)).sum();

@@ -1,7 +1,8 @@
 //! Generates a value for a JSON schema.
 //!
 //! Supports the keywords of structured outputs and tool parameters, except `pattern`. Values are small and
-//! deterministic, and recursive schemas terminate. Values from the prompt are used where member names match.
+//! deterministic. Recursive and very large schemas terminate, but their value may not conform. Values from the prompt
+//! are used where they fit (see [`Hints`]).
 
 use std::cell::Cell;
 
@@ -9,17 +10,18 @@ use serde_json::{Map, Number, Value, json};
 
 use super::hints::Hints;
 
-/// Below this depth, optional members are omitted, and arrays and unions are as empty as allowed.
+/// From this depth on, optional members are omitted, and arrays and unions are as small as allowed.
 const FULL_DEPTH: usize = 4;
-/// Below this depth, values are null.
+/// Beyond this depth, values are null.
 const MAX_DEPTH: usize = 24;
 /// Maximum number of values; further ones are null.
 const MAX_VALUES: usize = 5_000;
-/// Maximum number of array elements, even if the schema requires more.
+/// Maximum number of elements in an array, even if the schema requires more.
 const MAX_ELEMENTS: u64 = 20;
+/// Maximum length to which a text is padded, even if the schema requires more.
 const MAX_TEXT_CHARACTERS: usize = 10_000;
 
-/// The members of an object to generate.
+/// Which members of objects are generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MemberScope {
     /// Required members, as for tool arguments.
@@ -28,21 +30,24 @@ pub(super) enum MemberScope {
     All,
 }
 
-/// Returns a value that conforms to `schema`.
+/// Returns a value for `schema`.
 pub(super) fn fill(schema: &Value, reach: MemberScope, hints: &Hints) -> Value {
     let left = Cell::new(MAX_VALUES);
     Filler { root: schema, reach, hints, left: &left }.value(schema, Position { name: "", index: 0, depth: 0 })
 }
 
+/// Generates the value of one schema document.
 #[derive(Clone, Copy)]
 struct Filler<'s> {
+    /// The document that references point into.
     root: &'s Value,
     reach: MemberScope,
     hints: &'s Hints,
+    /// How many more values may be generated.
     left: &'s Cell<usize>,
 }
 
-/// The position in the generated value.
+/// The position in the generated value: name of the member, index in the innermost array, and depth.
 #[derive(Clone, Copy)]
 struct Position<'s> {
     name: &'s str,
@@ -160,7 +165,7 @@ impl<'s> Filler<'s> {
     }
 }
 
-/// Picks the first variant that isn't null; below [`FULL_DEPTH`], null or a scalar.
+/// Picks the first variant that isn't null; from [`FULL_DEPTH`] on, preferably null or a scalar.
 fn pick(union: &[Value], depth: usize) -> &Value {
     let is_null = |variant: &&Value| kind(variant) == "null";
     let is_flat = |variant: &&Value| !matches!(kind(variant), "object" | "array") && variant.get("$ref").is_none();
@@ -187,7 +192,8 @@ fn kind(schema: &Value) -> &str {
     }
 }
 
-/// Returns the hint if it is within the bounds, else the number closest to 1 that is.
+/// Returns the hint if the schema allows it, else the allowed number closest to 1. `step` is that of the type; 0 for
+/// any number.
 fn number(schema: &Value, hint: Option<f64>, step: f64) -> Value {
     let bound = |name: &str| schema[name].as_f64();
     let step = bound("multipleOf").or((step > 0.0).then_some(step));
@@ -209,7 +215,7 @@ fn is_multiple(value: f64, step: Option<f64>) -> bool {
     step.is_none_or(|step| ((value / step) - (value / step).round()).abs() < 1e-9)
 }
 
-/// Formats whole numbers as integers.
+/// Converts a number, whole ones to integers.
 #[expect(clippy::cast_possible_truncation, reason = "the value is whole and within 2^53")]
 fn written(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 9e15 {
@@ -227,7 +233,7 @@ fn fit(text: &str, schema: &Value) -> String {
     text.chars().chain(padding).take(most).collect()
 }
 
-/// Merges the keywords of `part`, combining objects and lists of names.
+/// Merges the keywords of `part` into `merged`: objects and arrays are combined, other values replaced.
 fn merge(merged: &mut Value, part: &Value) {
     match (merged, part) {
         (Value::Object(into), Value::Object(from)) => {

@@ -2,9 +2,9 @@
 //!
 //! A script is a user message with lines `demo:call NAME PAYLOAD`. The name may be prefixed with a namespace and
 //! a dot. The payload is a JSON object or, for a tool with plain-text input, all text up to the next such line;
-//! it is passed on unchanged, so it can contain a script for another agent. After the last call, a message lists
-//! the results and the tools that aren't available. A requested summary contains the remaining lines, so the
-//! script continues after a compaction. The progress of a script is derived from the conversation.
+//! it is passed on unchanged. After the last call, a message lists the results and the tools that the client doesn't
+//! offer, which are skipped. A summary that the client requests contains the remaining lines, so the script continues
+//! after a compaction. Nothing is stored: the progress of a script is derived from the conversation.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -15,11 +15,11 @@ use super::prompt::{ClientTool, RequestedReply, is_call, is_output, output_text,
 /// The next step of a script.
 #[derive(Clone, Debug)]
 pub(super) enum ScriptStep<'b> {
-    /// The next call.
+    /// Make the next call.
     Call(ClientTool<'b>, Payload),
-    /// All calls were made: report their results.
+    /// All calls were made or skipped: report the results.
     Report(Report<'b>),
-    /// The client requests a summary: the remaining lines.
+    /// The client requests a summary, which consists of these remaining lines.
     Summarize(String),
     /// The results were reported. Later messages cause no calls, even if they name tools.
     Finished,
@@ -34,7 +34,7 @@ pub(super) struct Report<'b> {
     pub(super) unavailable: Vec<&'b str>,
 }
 
-/// A line of a script.
+/// A line of a script: one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Step<'b> {
     tool: &'b str,
@@ -71,10 +71,12 @@ pub(super) fn next_step<'b>(
 }
 
 impl Step<'_> {
+    /// Whether this line made the call.
     fn is(&self, call: &Value) -> bool {
         self.names(call["namespace"].as_str(), call["name"].as_str().unwrap_or_default())
     }
 
+    /// Whether this line names the tool.
     fn names(&self, namespace: Option<&str>, name: &str) -> bool {
         match self.tool.split_once('.') {
             Some((space, tool)) => tool == name && Some(space) == namespace,
@@ -86,6 +88,7 @@ impl Step<'_> {
         format!("demo:call {} {}\n", self.tool, self.payload)
     }
 
+    /// Returns the payload in the form that the tool accepts.
     fn pass_to(&self, offer: &ClientTool<'_>) -> Payload {
         if offer.schema.is_none() {
             return Payload::Input(self.payload.to_owned());

@@ -1,7 +1,8 @@
 //! Serves responses over a WebSocket: one frame per request, one frame per event.
 //!
-//! Like the real backend, a connection stores its last response; a request can continue only that one. Responses
-//! are sent one at a time, until the client disconnects.
+//! Like the real backend, a connection stores its last response, which a request can continue with
+//! `previous_response_id`; earlier ones are not found. Responses are sent one at a time. A fault that cuts a response
+//! closes the connection.
 
 use std::sync::Arc;
 
@@ -13,17 +14,17 @@ use super::super::json_response::Refusal;
 use super::form_of;
 use super::responses::{PreparedResponse, Responses, StreamEnd};
 
-/// The last response of a connection, with its conversation.
+/// The last completed response of a connection, with all items of its conversation.
 #[derive(Default)]
 struct PreviousResponse {
     response_id: String,
     items: Vec<Value>,
 }
 
-/// The client has disconnected.
+/// The connection is to be closed, or the client has disconnected.
 struct Disconnected;
 
-/// Serves requests until the client disconnects.
+/// Serves requests until the client disconnects or the demo stops.
 pub(super) async fn serve_socket(socket: WebSocket, responses: Arc<Responses>) {
     tokio::select! {
         () = responses.cancel().cancelled() => {}
@@ -67,7 +68,7 @@ fn answer(
 }
 
 impl PreviousResponse {
-    /// Parses a frame and inserts the stored conversation.
+    /// Parses a frame. Returns the request, with the stored items before its input if it continues the last response.
     fn request(&self, frame: &str) -> Result<Value, Refusal> {
         let invalid = || Refusal::rule("Request body is not valid JSON");
         let mut request: Map<String, Value> = serde_json::from_str(frame).map_err(|_| invalid())?;
@@ -86,6 +87,7 @@ impl PreviousResponse {
         Ok(Value::Object(request))
     }
 
+    /// Stores what an event adds to the conversation.
     fn record(&mut self, event: &Value) {
         match event["type"].as_str() {
             Some("response.output_item.done") => self.items.push(event["item"].clone()),
@@ -120,7 +122,7 @@ async fn send_event(socket: &mut WebSocket, event: &Value) -> Result<(), Disconn
     socket.send(Message::text(event.to_string())).await.map_err(|_| Disconnected)
 }
 
-/// Converts an HTTP error to an event with its body, status and headers.
+/// Converts an HTTP error to an `error` event with its body, status and headers.
 fn error_event(refusal: Refusal) -> Value {
     let headers = object(refusal.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let mut event = refusal.body;

@@ -1,22 +1,22 @@
-//! The simulated user and the claims in its tokens.
+//! The simulated user, and tokens with the claims of real ones.
 //!
-//! The tokens have the format of real ones but no valid signature: only the simulated backend accepts them, and it
-//! looks them up in a table.
+//! The tokens are JWTs without a valid signature: only the simulated backend accepts them, because it finds them in the
+//! table of issued tokens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// The simulated account.
+/// Id of the simulated account.
 pub(in crate::demo) const ACCOUNT_ID: &str = "acct-demo";
-/// The simulated user.
+/// Id of the simulated user.
 pub(in crate::demo) const USER_ID: &str = "user-demo";
-/// An address in a reserved domain.
+/// The user's address, in a reserved domain.
 pub(in crate::demo) const EMAIL: &str = "demo@codex-proxy.invalid";
-/// The subscription plan.
+/// The account's plan.
 pub(in crate::demo) const PLAN: &str = "pro";
 
-/// The validity of a token in Unix seconds, and its unique number.
+/// When tokens are valid, in Unix seconds, and the number that makes them unique.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) from: u64,

@@ -1,7 +1,8 @@
-//! Device codes: issues a code, serves the page to enter it on, and answers polls.
+//! Sign-in with a device code: issues a code, serves the page to enter it on, and answers the client's polls.
 //!
-//! Like the real service, it generates the PKCE pair itself and responds to polls with 403 until the code is
-//! entered. Anyone who knows a code can approve it.
+//! Like the real service, the server and not the client generates the PKCE pair, and returns it with the authorization
+//! code. Polls get status 403 until the code is entered, and after one success. Any pending code that is entered is
+//! approved.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::sessions::{DeviceState, Grant};
 use super::{Denial, Sessions, denied, members};
 use crate::demo::json_response;
 
+/// The page to enter a code on.
 const FORM: &str = "<!doctype html><html lang=\"en\"><title>Demo sign-in</title><h1>Demo sign-in</h1>\
     <p>This sign-in is simulated and needs no account: enter a pending code.</p><form method=\"post\">\
     <label>Code <input name=\"user_code\" autofocus></label> <button>Sign in</button></form></html>";
@@ -38,7 +40,7 @@ async fn user_code(State(sessions): State<Arc<Sessions>>, headers: HeaderMap, bo
     let Some(client_id) = parameters.get("client_id").filter(|id| !id.is_empty()) else {
         return denied(Denial::Incomplete("client_id"));
     };
-    let (id, user_code) = sessions.device(client_id);
+    let (id, user_code) = sessions.issue_device_code(client_id);
     json_response::json_response(
         StatusCode::OK,
         &json!({"device_auth_id": id, "user_code": user_code, "interval": "1"}),
@@ -58,23 +60,25 @@ async fn poll(State(sessions): State<Arc<Sessions>>, headers: HeaderMap, body: B
     let parameters = members(&headers, &body);
     let member = |name: &str| parameters.get(name).map_or("", String::as_str);
     match sessions.device_state(member("device_auth_id"), member("user_code")) {
-        DeviceState::Approved { client_id } => granted(&sessions, client_id),
-        DeviceState::Pending => unknown("deviceauth_authorization_unknown", "Device authorization is unknown."),
-        DeviceState::Gone => unknown("deviceauth_expired", "Device authorization has expired."),
+        DeviceState::Approved { client_id } => approved_response(&sessions, client_id),
+        // The real service's error for a code that has not been entered yet.
+        DeviceState::Pending => forbidden("deviceauth_authorization_unknown", "Device authorization is unknown."),
+        DeviceState::Gone => forbidden("deviceauth_expired", "Device authorization has expired."),
     }
 }
 
-fn granted(sessions: &Sessions, client_id: String) -> Response {
+/// Issues an authorization code, and returns it with its PKCE pair.
+fn approved_response(sessions: &Sessions, client_id: String) -> Response {
     let verifier = format!("{0}{0}", uuid::Uuid::new_v4().simple());
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
     let redirect_uri = format!("{}/deviceauth/callback", sessions.issuer());
-    let code = sessions.grant(Grant { client_id, redirect_uri, challenge: challenge.clone() });
+    let code = sessions.issue_code(Grant { client_id, redirect_uri, challenge: challenge.clone() });
     let body: HashMap<_, _> =
         [("authorization_code", code), ("code_challenge", challenge), ("code_verifier", verifier)].into();
     json_response::json_response(StatusCode::OK, &json!(body))
 }
 
-fn unknown(code: &str, message: &str) -> Response {
+fn forbidden(code: &str, message: &str) -> Response {
     let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": code});
     json_response::json_response(StatusCode::FORBIDDEN, &json!({"error": error}))
 }

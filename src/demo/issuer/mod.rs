@@ -1,7 +1,8 @@
-//! The simulated sign-in service: authorize, token, revoke, and device codes (`device`).
+//! The simulated sign-in service (OAuth issuer): authorize, token, revoke, and sign-in with a device code.
 //!
-//! The authorize endpoint redirects to the client at once, and only to loopback addresses. Codes are bound to a
-//! PKCE challenge. Refresh tokens can be used once; reuse gives the error of the real service.
+//! The authorize endpoint asks nothing: it redirects to the client at once, and only to loopback addresses.
+//! Authorization codes are bound to a PKCE challenge. Refresh tokens can be used once; reuse gives the error of the
+//! real service.
 
 mod claims;
 mod device;
@@ -22,7 +23,7 @@ use url::Url;
 
 use super::json_response;
 pub(super) use claims::{ACCOUNT_ID, EMAIL, PLAN, USER_ID};
-use sessions::{Denial, Grant, TOKEN_LIFE};
+use sessions::{Denial, Grant, TOKEN_LIFETIME};
 pub(super) use sessions::{Sessions, TokenState, Tokens, unix};
 
 /// The routes of the service.
@@ -45,6 +46,7 @@ async fn authorize(
     }
 }
 
+/// Returns the address to redirect to, with an authorization code. The error is the reason.
 fn redirect(sessions: &Sessions, parameters: &HashMap<String, String>) -> Result<Url, String> {
     let member = |name: &str| match parameters.get(name) {
         Some(value) if !value.is_empty() => Ok(value.clone()),
@@ -60,11 +62,12 @@ fn redirect(sessions: &Sessions, parameters: &HashMap<String, String>) -> Result
     let redirect_uri = member("redirect_uri")?;
     let mut target = loopback(&redirect_uri).ok_or("redirect_uri must be an http address of this machine")?;
     let grant = Grant { client_id: member("client_id")?, redirect_uri, challenge: member("code_challenge")? };
-    let code = sessions.grant(grant);
+    let code = sessions.issue_code(grant);
     target.query_pairs_mut().append_pair("code", &code).append_pair("state", &state);
     Ok(target)
 }
 
+/// Parses an address, and returns it if it is an http address of this machine.
 fn loopback(address: &str) -> Option<Url> {
     let url = Url::parse(address).ok()?;
     let here = match url.host()? {
@@ -118,7 +121,7 @@ fn issued_body(tokens: &Tokens) -> Value {
         "id_token": tokens.id_token,
         "access_token": tokens.access_token,
         "refresh_token": tokens.refresh_token,
-        "expires_in": TOKEN_LIFE.as_secs(),
+        "expires_in": TOKEN_LIFETIME.as_secs(),
         "token_type": "Bearer",
         "scope": "openid profile email offline_access",
     })

@@ -1,7 +1,7 @@
-//! The issued authorization codes, access tokens and refresh tokens.
+//! The authorization codes, device codes, access tokens and refresh tokens that have been issued.
 //!
-//! A refresh token is invalid after one use, even if the response is lost. Access tokens expire by the clock. A
-//! code can be exchanged once, with its PKCE verifier.
+//! An authorization code can be exchanged once, with its PKCE verifier. A refresh token is invalid after one use, even
+//! if the response is lost. Access tokens and device codes expire by the clock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,13 +14,14 @@ use sha2::{Digest, Sha256};
 use super::claims::{self, Span};
 use crate::clock::Clock;
 
-/// Lifetime of an access token.
-pub(super) const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+/// Lifetime of an access token, unless it is issued with another one.
+pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+/// The client of logins that are created without a sign-in.
 const CLIENT_ID: &str = "demo";
 /// Lifetime of a device code.
-const CODE_LIFE: Duration = Duration::from_secs(15 * 60);
+const DEVICE_CODE_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// All sessions of one run.
+/// Everything issued in one run of the demo.
 pub(in crate::demo) struct Sessions {
     issuer: String,
     clock: Arc<dyn Clock>,
@@ -29,14 +30,18 @@ pub(in crate::demo) struct Sessions {
 
 #[derive(Default)]
 struct SessionTable {
+    /// The last number given to a code or token.
     serial: u64,
+    /// Authorization codes.
     codes: HashMap<String, Grant>,
+    /// Access tokens, and when they expire.
     access: HashMap<String, SystemTime>,
-    refresh: HashMap<String, Refresh>,
+    refresh: HashMap<String, RefreshToken>,
+    /// By device id.
     devices: HashMap<String, Device>,
 }
 
-/// A device code and its approval.
+/// A device code: the user code to enter, and whether it was entered.
 struct Device {
     user_code: String,
     client_id: String,
@@ -44,12 +49,12 @@ struct Device {
     is_approved: bool,
 }
 
-/// The state of a device code.
+/// The state of a device code, for a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DeviceState {
     /// The code hasn't been entered.
     Pending,
-    /// The code is unknown or expired.
+    /// The code is unknown or expired, or a poll has already returned its approval.
     Gone,
     /// The code was entered.
     Approved {
@@ -58,26 +63,26 @@ pub(super) enum DeviceState {
     },
 }
 
-/// The parameters that an authorization code is bound to.
+/// The parameters of an authorize request, to which the code is bound.
 pub(super) struct Grant {
     pub(super) client_id: String,
     pub(super) redirect_uri: String,
     pub(super) challenge: String,
 }
 
-struct Refresh {
+struct RefreshToken {
     client_id: String,
-    state: State,
+    state: RefreshState,
 }
 
 #[derive(Clone, Copy)]
-enum State {
+enum RefreshState {
     Good,
     Spent,
     Revoked,
 }
 
-/// The tokens of one session.
+/// The tokens that are issued together.
 #[expect(clippy::struct_field_names, reason = "the names of the OAuth protocol")]
 pub(in crate::demo) struct Tokens {
     pub(in crate::demo) id_token: String,
@@ -92,9 +97,9 @@ pub(super) enum Denial {
     Spent,
     /// The refresh token has been revoked.
     Revoked,
-    /// The code or token is unknown, or belongs to another client, redirect URI or verifier.
+    /// The refresh token is unknown; or the code is, or was issued for another client, redirect URI or verifier.
     Unknown,
-    /// A parameter is missing.
+    /// This parameter is missing.
     Incomplete(&'static str),
     /// The grant type isn't supported.
     UnknownGrant,
@@ -121,20 +126,20 @@ impl Sessions {
         self.clock.now()
     }
 
-    /// Issues tokens; the access token expires after `left`.
+    /// Issues tokens without a sign-in; the access token expires after `left`.
     pub(in crate::demo) fn sign_in(&self, left: Duration) -> Tokens {
         self.issue(&mut self.table(), CLIENT_ID, left)
     }
 
     /// Issues an authorization code.
-    pub(super) fn grant(&self, grant: Grant) -> String {
+    pub(super) fn issue_code(&self, grant: Grant) -> String {
         let mut table = self.table();
         let code = format!("ac_demo_{}", table.next());
         table.codes.insert(code.clone(), grant);
         code
     }
 
-    /// Exchanges a code for tokens. The attempt invalidates the code.
+    /// Exchanges an authorization code for tokens. The attempt invalidates the code, even if it fails.
     pub(super) fn exchange(
         &self,
         code: &str,
@@ -149,20 +154,20 @@ impl Sessions {
         if !known {
             return Err(Denial::Unknown);
         }
-        Ok(self.issue(&mut table, client_id, TOKEN_LIFE))
+        Ok(self.issue(&mut table, client_id, TOKEN_LIFETIME))
     }
 
-    /// Issues a device id and its user code.
-    pub(super) fn device(&self, client_id: &str) -> (String, String) {
+    /// Issues a device code: returns its id, for polls, and the code that the user enters.
+    pub(super) fn issue_device_code(&self, client_id: &str) -> (String, String) {
         let mut table = self.table();
         let serial = table.next();
         let (id, user_code) = (format!("deviceauth_demo_{serial}"), format!("DEMO-{serial:05}"));
-        let (client_id, until) = (client_id.to_owned(), self.clock.now() + CODE_LIFE);
+        let (client_id, until) = (client_id.to_owned(), self.clock.now() + DEVICE_CODE_LIFETIME);
         table.devices.insert(id.clone(), Device { user_code: user_code.clone(), client_id, until, is_approved: false });
         (id, user_code)
     }
 
-    /// Approves a user code; returns whether it exists.
+    /// Approves a user code; returns whether it is known and not expired.
     pub(super) fn approve(&self, user_code: &str) -> bool {
         let now = self.clock.now();
         let mut table = self.table();
@@ -190,17 +195,17 @@ impl Sessions {
         &self.issuer
     }
 
-    /// Exchanges a refresh token for new tokens. The attempt invalidates it.
+    /// Exchanges a refresh token for new tokens, which invalidates it.
     pub(super) fn refresh(&self, token: &str) -> Result<Tokens, Denial> {
         let mut table = self.table();
         let held = table.refresh.get_mut(token).ok_or(Denial::Unknown)?;
         match held.state {
-            State::Good => held.state = State::Spent,
-            State::Spent => return Err(Denial::Spent),
-            State::Revoked => return Err(Denial::Revoked),
+            RefreshState::Good => held.state = RefreshState::Spent,
+            RefreshState::Spent => return Err(Denial::Spent),
+            RefreshState::Revoked => return Err(Denial::Revoked),
         }
         let client_id = held.client_id.clone();
-        Ok(self.issue(&mut table, &client_id, TOKEN_LIFE))
+        Ok(self.issue(&mut table, &client_id, TOKEN_LIFETIME))
     }
 
     /// Revokes an access or refresh token. Unknown tokens are ignored.
@@ -208,7 +213,7 @@ impl Sessions {
         let mut table = self.table();
         table.access.remove(token);
         if let Some(held) = table.refresh.get_mut(token) {
-            held.state = State::Revoked;
+            held.state = RefreshState::Revoked;
         }
     }
 
@@ -227,7 +232,7 @@ impl Sessions {
 
     fn issue(&self, table: &mut SessionTable, client_id: &str, left: Duration) -> Tokens {
         let until = self.clock.now() + left;
-        let from = until.checked_sub(TOKEN_LIFE).unwrap_or(UNIX_EPOCH);
+        let from = until.checked_sub(TOKEN_LIFETIME).unwrap_or(UNIX_EPOCH);
         let serial = table.next();
         let span = Span { from: unix(from), until: unix(until), serial };
         let tokens = Tokens {
@@ -236,7 +241,7 @@ impl Sessions {
             refresh_token: format!("rt_demo_{serial}"),
         };
         table.access.insert(tokens.access_token.clone(), until);
-        let held = Refresh { client_id: client_id.to_owned(), state: State::Good };
+        let held = RefreshToken { client_id: client_id.to_owned(), state: RefreshState::Good };
         table.refresh.insert(tokens.refresh_token.clone(), held);
         tokens
     }
@@ -280,7 +285,7 @@ mod tests {
     #[test]
     fn a_refresh_token_is_valid_for_one_refresh() {
         let (_, sessions) = sessions();
-        let first = sessions.sign_in(TOKEN_LIFE);
+        let first = sessions.sign_in(TOKEN_LIFETIME);
         let second = sessions.refresh(&first.refresh_token).ok().unwrap();
         assert_ne!(first.refresh_token, second.refresh_token);
         assert_ne!(first.access_token, second.access_token);
@@ -303,7 +308,7 @@ mod tests {
         let (_, sessions) = sessions();
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest("verifier"));
         let code = |challenge: &str| {
-            sessions.grant(Grant {
+            sessions.issue_code(Grant {
                 client_id: "app".to_owned(),
                 redirect_uri: "http://localhost:1455/auth/callback".to_owned(),
                 challenge: challenge.to_owned(),
@@ -321,7 +326,7 @@ mod tests {
     #[test]
     fn a_revoked_token_is_rejected_as_revoked() {
         let (_, sessions) = sessions();
-        let tokens = sessions.sign_in(TOKEN_LIFE);
+        let tokens = sessions.sign_in(TOKEN_LIFETIME);
         sessions.revoke(&tokens.refresh_token);
         sessions.revoke(&tokens.access_token);
         assert_eq!(denial(sessions.refresh(&tokens.refresh_token)), Denial::Revoked);

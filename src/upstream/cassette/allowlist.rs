@@ -1,23 +1,25 @@
-//! Decides which parts of a recording are kept: identifiers of the protocol, never user data. Pure.
+//! Decides which parts of a recording are kept: words of the protocol (such as `response.created`), never ids and user
+//! data. Pure.
 //!
-//! Everything that is not listed here is replaced. A value is kept only if its member contains identifiers and the value
-//! looks like one. Keys, tokens, ids and addresses don't.
+//! A string is kept only if its member is listed here and it looks like a protocol word; keys, tokens, ids and
+//! addresses don't. A number is kept only if its member is listed here. Other strings and numbers are masked. The
+//! values `true`, `false` and `null` are always kept.
 
 /// How a string is redacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Redaction {
-    /// Kept if it is an identifier of the protocol, else masked.
-    KeepIdentifier,
-    /// Replaced by a placeholder, the same for each occurrence.
+    /// Kept if it looks like a protocol word, else masked.
+    KeepProtocolWord,
+    /// Replaced by a placeholder; equal strings get equal placeholders.
     Placeholder,
-    /// JSON in a string: its strings and digits are masked.
+    /// The string holds JSON, which stays valid: its strings and numbers are masked.
     MaskJson,
-    /// Masked.
+    /// Masked: letters become `x`, digits `1`.
     Mask,
 }
 
-/// Members that contain identifiers of the protocol.
-const IDENTIFIERS: &[&str] = &[
+/// Members whose values are words of the protocol.
+const PROTOCOL_WORD_MEMBERS: &[&str] = &[
     "type",
     "role",
     "status",
@@ -47,11 +49,11 @@ const IDENTIFIERS: &[&str] = &[
     "context",
     "image_detail",
 ];
-/// Members that contain names which occur in several places.
-const NAMES: &[&str] = &["id", "name", "namespace", "prompt_cache_key"];
-/// Members below which users choose the member names.
+/// Members whose values refer to each other, in addition to those that end with `_id`.
+const REFERENCE_MEMBERS: &[&str] = &["id", "name", "namespace", "prompt_cache_key"];
+/// Members of values in which users choose the member names, at any depth.
 const USER_NAMED: &[&str] = &["parameters", "schema", "input_schema", "metadata", "client_metadata", "properties"];
-/// Keywords of JSON Schema, which are kept there.
+/// The member names that are kept in such values: the keywords of JSON Schema.
 const SCHEMA_KEYWORDS: &[&str] = &[
     "type",
     "properties",
@@ -83,8 +85,8 @@ const SCHEMA_KEYWORDS: &[&str] = &[
     "nullable",
     "examples",
 ];
-/// Suffixes of members whose numbers are counts, positions or times.
-const NUMERIC_SUFFIXES: &[&str] = &[
+/// Suffixes of members whose numbers are kept: counts, positions, times and parameters.
+const KEPT_NUMBERS: &[&str] = &[
     "_tokens",
     "_at",
     "_index",
@@ -101,44 +103,45 @@ const NUMERIC_SUFFIXES: &[&str] = &[
     "strict",
     "threshold",
 ];
-/// Prefixes of secrets that look like identifiers.
+/// Prefixes of secrets that may look like protocol words.
 const SECRET_PREFIXES: &[&str] = &["sk-", "at-", "at_", "rt-", "rt_", "rt.", "eyj", "ghp_"];
-const MAX_IDENTIFIER_BYTES: usize = 64;
+const MAX_WORD_BYTES: usize = 64;
 
-/// Whether users choose the member names below this member.
-pub(super) fn is_user_named(member: &str) -> bool {
+/// Whether users choose the member names in the value of this member.
+pub(super) fn has_user_named_members(member: &str) -> bool {
     USER_NAMED.contains(&member)
 }
 
-/// Whether the numbers in this member are kept.
+/// Whether the numbers in this member are kept. In values with user-chosen member names, none are.
 pub(super) fn is_kept_number(member: &str) -> bool {
-    NUMERIC_SUFFIXES.iter().any(|suffix| member.ends_with(suffix))
+    KEPT_NUMBERS.iter().any(|suffix| member.ends_with(suffix))
 }
 
-/// How to redact a string in this member of an object in `parent`.
+/// How to redact a string in this member of an object, which is the value of the member `parent` (empty at the top
+/// level). The elements of an array count as values of its member.
 pub(super) fn redaction(member: &str, parent: &str) -> Redaction {
     match member {
         "arguments" => Redaction::MaskJson,
         // In other objects, `code` is a program.
-        "code" if matches!(parent, "" | "error") => Redaction::KeepIdentifier,
-        _ if IDENTIFIERS.contains(&member) => Redaction::KeepIdentifier,
-        _ if NAMES.contains(&member) || member.ends_with("_id") => Redaction::Placeholder,
+        "code" if matches!(parent, "" | "error") => Redaction::KeepProtocolWord,
+        _ if PROTOCOL_WORD_MEMBERS.contains(&member) => Redaction::KeepProtocolWord,
+        _ if REFERENCE_MEMBERS.contains(&member) || member.ends_with("_id") => Redaction::Placeholder,
         _ => Redaction::Mask,
     }
 }
 
-/// How to redact a string where users choose the member names.
+/// The same, where users choose the member names.
 pub(super) fn user_named_redaction(member: &str) -> Redaction {
     match member {
-        "type" => Redaction::KeepIdentifier,
+        "type" => Redaction::KeepProtocolWord,
         "required" => Redaction::Placeholder,
         _ => Redaction::Mask,
     }
 }
 
-/// Whether a member name is kept.
-pub(super) fn is_member(name: &str) -> bool {
-    is_identifier(name)
+/// Whether a member name is kept. Others get a placeholder.
+pub(super) fn is_kept_name(name: &str) -> bool {
+    is_protocol_word(name)
 }
 
 /// Whether a member name is a keyword of JSON Schema.
@@ -146,11 +149,11 @@ pub(super) fn is_schema_keyword(name: &str) -> bool {
     SCHEMA_KEYWORDS.contains(&name)
 }
 
-/// Whether a text looks like an identifier of the protocol: short runs of lowercase letters, and numbers too short to
-/// identify a person, with separators between them.
+/// Whether a text looks like a word of the protocol: short runs of lowercase letters, and numbers too short to identify
+/// a person, with separators between them. Also used for bug reports and the counters of unknown events.
 #[must_use]
-pub fn is_identifier(text: &str) -> bool {
-    text.len() <= MAX_IDENTIFIER_BYTES
+pub fn is_protocol_word(text: &str) -> bool {
+    text.len() <= MAX_WORD_BYTES
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && !SECRET_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
         && text.split(['.', '_', '-', ':']).all(is_part)
@@ -163,10 +166,10 @@ fn is_part(part: &str) -> bool {
     is_lowercase && digits <= 4 && changes <= 1 && part.len() - digits <= 16
 }
 
-/// Redacts a header value: identifiers and short numbers are kept, other values are masked.
+/// Redacts the value of a recorded header: kept if it consists of protocol words and short numbers, else masked.
 pub(super) fn header_value(value: &str) -> String {
     let is_number = value.len() <= 20 && value.bytes().all(|byte| byte.is_ascii_digit() || b".-".contains(&byte));
-    let is_kept = |part: &str| part.is_empty() || is_identifier(part) || (part.len() <= 4 && is_digits(part));
+    let is_kept = |part: &str| part.is_empty() || is_protocol_word(part) || (part.len() <= 4 && is_digits(part));
     let is_kept_value = is_number && !looks_like_address(value)
         || value.split(['/', ';', '=', ',', ' ']).all(is_kept)
         || ["True", "False"].contains(&value);
@@ -183,18 +186,18 @@ fn looks_like_address(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{header_value, is_identifier};
+    use super::{header_value, is_protocol_word};
 
     #[test]
-    fn identifiers_are_distinguished_from_secrets() {
-        for identifier in [
+    fn protocol_words_are_distinguished_from_secrets() {
+        for word in [
             "response.output_text.delta",
             "gpt-5.1-codex-max",
             "web_search_2025_08_26",
             "context_length_exceeded",
             "is-no-beginning",
         ] {
-            assert!(is_identifier(identifier), "{identifier}");
+            assert!(is_protocol_word(word), "{word}");
         }
         for secret in [
             "",
@@ -211,12 +214,12 @@ mod tests {
             "Straße",
             "averylongrunoflettersthatisnoword",
         ] {
-            assert!(!is_identifier(secret), "{secret}");
+            assert!(!is_protocol_word(secret), "{secret}");
         }
     }
 
     #[test]
-    fn header_values_keep_identifiers_and_numbers() {
+    fn header_values_keep_words_and_numbers() {
         for value in [
             "application/json",
             "text/event-stream; charset=utf-8",

@@ -1,8 +1,8 @@
-//! The directory of cassettes. Files are written atomically, readable by their owner only, and bounded in number and
-//! total size.
+//! Reads and writes the files in a directory of cassettes. They are written atomically, readable by their owner only,
+//! and bounded in number and total size: the oldest are deleted.
 //!
-//! A file's name contains the start time of the process and the number of the request, so that names sort in the order
-//! of the requests. Files with other names are ignored.
+//! A file's name contains the time at which recording started and the number of the request, so that names sort in the
+//! order of the requests. Files without the extension of cassettes are ignored.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -11,17 +11,17 @@ use std::path::{Path, PathBuf};
 use super::{Cassette, Line, SCHEMA};
 use crate::fs::{AtomicFile, Existing};
 
-/// Limits for the number of files and their total size.
+/// Limits for the number of files and their total size. The newest file is kept even if it is larger.
 const MAX_FILES: usize = 500;
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
 const EXTENSION: &str = ".cassette.jsonl";
 
-/// The file name of a cassette.
+/// The file name of a cassette. `started` is an RFC 3339 time.
 pub(super) fn name(started: &str, number: u64) -> String {
     format!("{}-{number:06}{EXTENSION}", started.replace(':', "-"))
 }
 
-/// Returns the newest cassette in a directory.
+/// Returns the newest cassette in a directory. `None` if there is none, or the directory can't be read.
 #[must_use]
 pub fn latest(directory: &Path) -> Option<PathBuf> {
     files(directory).ok()?.pop()
@@ -59,7 +59,7 @@ fn delete_oldest(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a cassette.
+/// Reads a cassette. The error is the reason.
 pub(super) fn read(path: &Path) -> Result<Cassette, String> {
     let file = fs::File::open(path).map_err(|error| error.to_string())?;
     let (mut head, mut response, mut events, mut end) = (None, None, Vec::new(), None);

@@ -1,37 +1,42 @@
-//! Masks strings: letters become `x` and digits `1`; length, punctuation and escapes stay.
+//! Masks text: letters become `x` and digits `1`; length and punctuation stay.
 //!
-//! Works character by character, so that the masked deltas of a stream add up to the masked text, wherever it was
-//! split. Works on the raw content of JSON string literals: an escape stays an escape. Pure.
+//! Works character by character, so that the masked deltas of a stream add up to the masked text, wherever it was split
+//! between characters. String literals of JSON are masked as they are spelled, without decoding them: an escape becomes
+//! another escape. Characters beyond ASCII become others of the same length in UTF-8. Pure.
 
-/// One character of a string literal, with its spelling.
+/// One character of a string literal.
 #[derive(Clone, Copy, Debug)]
 struct LiteralChar<'t> {
+    /// Its spelling, which may be an escape.
     raw: &'t str,
+    /// `None` for one half of a surrogate pair, or an invalid escape.
     decoded: Option<char>,
 }
 
-/// Masks a JSON text that arrives in pieces, and keeps it valid. From the first character that is not valid JSON, it is
-/// masked like any other text.
+/// Masks a JSON text that arrives in pieces, and keeps it valid. The variants are the position in the text. From the
+/// first character on that is not valid JSON, it is masked like any other text.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum JsonMasker {
+    /// Between tokens.
     #[default]
     Value,
     Number,
     /// The rest of `true`, `false` or `null`.
     Literal(&'static str),
     String,
+    /// After the backslash in a string.
     Escape,
     /// Number of digits of a `\u` escape so far.
     Hex(usize),
     Invalid,
 }
 
-/// Masks the content of a string literal.
+/// Masks the content of a string literal, without its quotes.
 pub(super) fn mask_literal(literal: &str) -> String {
     characters(literal).map(replacement).collect()
 }
 
-/// Masks a text.
+/// Masks a text that is not a string literal.
 #[must_use]
 pub fn mask(text: &str) -> String {
     text.chars().map(mask_char).collect()
@@ -91,7 +96,7 @@ fn after_backslash(character: LiteralChar<'_>) -> (JsonMasker, &str) {
     }
 }
 
-/// Replaces every `\u` escape with that of `x`.
+/// Replaces every `\u` escape with that of `x`, digit by digit.
 fn in_hex(character: LiteralChar<'_>, count: usize) -> (JsonMasker, &str) {
     const DIGITS: [&str; 4] = ["0", "0", "7", "8"];
     let digit = DIGITS.get(count).filter(|_| character.decoded.is_some_and(|c| c.is_ascii_hexdigit()));
@@ -113,6 +118,7 @@ fn characters(literal: &str) -> impl Iterator<Item = LiteralChar<'_>> {
     })
 }
 
+/// The length in bytes of the first character's spelling.
 fn length(rest: &str) -> Option<usize> {
     let mut characters = rest.chars();
     let first = characters.next()?;

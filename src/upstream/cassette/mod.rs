@@ -1,9 +1,9 @@
-//! Cassettes: recorded requests and responses of the backend, for bug reports and playback.
+//! Cassettes: recordings of requests to the backend and of its responses, for bug reports and playback.
 //!
-//! One file per request, with one JSON object per line: the request, the head of the response, its events with their
-//! times, and its end. Everything is redacted before it is written: headers by an allow-list, bodies except for
-//! identifiers of the protocol. `docs/cassettes.md` describes the format. Recording never delays a stream: if the writer
-//! falls behind, new recordings are dropped.
+//! One file per attempt, with one JSON object per line: the request, the head of the response, its events with their
+//! times, and its end. Everything is redacted before it is written: only listed headers are kept, and in bodies only
+//! protocol words and some numbers. `docs/cassettes.md` describes the format. Recording never delays a stream: if the
+//! writer falls behind, recordings that don't fit in its queue are dropped, even if begun.
 
 mod allowlist;
 mod directory;
@@ -27,15 +27,15 @@ use redact::{Redacted, Redactor};
 pub(super) use player::Playback;
 pub(super) use recorder::Recording;
 
-pub use allowlist::is_identifier;
+pub use allowlist::is_protocol_word;
 pub use directory::latest;
 pub use masking::mask;
 pub use player::{LoadError, Player};
 pub use recorder::Recorder;
 
-/// Version of the file format. Older versions stay readable.
+/// Version of the file format. Files of older versions must stay readable.
 const SCHEMA: u32 = 1;
-/// The recorded endpoint.
+/// The endpoint that is recorded.
 const METHOD: &str = "POST";
 const PATH: &str = "/responses";
 /// Request headers that are recorded.
@@ -52,24 +52,26 @@ const REQUEST_HEADERS: &[&str] = &[
 const RESPONSE_HEADERS: &[&str] =
     &["content-type", "openai-model", "retry-after", "retry-after-ms", "x-models-etag", "x-reasoning-included"];
 
-/// A recorded request and response.
+/// The content of a file: a recorded request and its response.
 #[derive(Debug)]
 pub(super) struct Cassette {
     head: Head,
+    /// `None` if no response arrived.
     response: Option<Response>,
     events: Vec<Event>,
-    end: Ending,
+    end: End,
 }
 
-/// One line of a file.
+/// One line of a file. The times in it, `after_ms`, count from the start of the attempt.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
     Cassette(Head),
+    /// Called `answer` in the file.
     #[serde(rename = "answer")]
     Response(Response),
     Event(Event),
-    End(Ending),
+    End(End),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,7 +87,7 @@ struct Request {
     method: String,
     path: String,
     headers: BTreeMap<String, String>,
-    /// Of the redacted body.
+    /// Hash of the redacted body, by which the player finds the recording.
     sha256: String,
     body: Content,
 }
@@ -107,12 +109,12 @@ struct Event {
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Ending {
+struct End {
     after_ms: u64,
-    how: End,
+    how: Outcome,
 }
 
-/// A body or event: JSON, or text that isn't JSON.
+/// A redacted body or event: JSON, or text that isn't JSON.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Content {
@@ -123,20 +125,20 @@ enum Content {
 /// How a response ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum End {
-    /// Terminal event received.
+pub(super) enum Outcome {
+    /// Terminal event received, also that of a failed response.
     Whole,
-    /// The stream was cut.
+    /// The connection ended before the terminal event.
     Cut,
     /// Timed out.
     Silent,
-    /// Error status.
+    /// A response with an error status, or one that isn't an event stream.
     Refused,
     /// The backend could not be reached.
     Unreachable,
     /// The response could not be parsed.
     Damaged,
-    /// The client disconnected.
+    /// The stream was dropped before its end, usually because the client disconnected.
     Left,
 }
 
@@ -155,11 +157,12 @@ impl Cassette {
     }
 }
 
-/// Returns the lines of a cassette, redacted once more, so that a modified file reveals nothing private.
+/// Reads the lines of a cassette, and redacts them once more, in case the file was edited or written by an older
+/// release.
 ///
 /// # Errors
 /// The reason, if the file can't be read or is not a cassette.
-pub fn copy(path: &Path) -> Result<Vec<Box<RawValue>>, String> {
+pub fn read_redacted(path: &Path) -> Result<Vec<Box<RawValue>>, String> {
     let mut cassette = directory::read(path)?;
     let mut redactor = Redactor::default();
     let redact_headers = |headers: &mut BTreeMap<String, String>, is_recorded: fn(&str) -> bool| {
@@ -170,7 +173,7 @@ pub fn copy(path: &Path) -> Result<Vec<Box<RawValue>>, String> {
     };
     let request = &mut cassette.head.request;
     redact_headers(&mut request.headers, is_recorded_request_header);
-    let (content, sha256) = body(&mut redactor, request.body.text().as_bytes());
+    let (content, sha256) = redact_body(&mut redactor, request.body.text().as_bytes());
     (request.body, request.sha256) = (content, sha256);
     METHOD.clone_into(&mut request.method);
     PATH.clone_into(&mut request.path);
@@ -186,14 +189,15 @@ pub fn copy(path: &Path) -> Result<Vec<Box<RawValue>>, String> {
     cassette.lines().map(line).collect()
 }
 
-impl End {
-    /// The end of an attempt that failed with this error.
+impl Outcome {
+    /// The outcome of an attempt that failed with this error.
     pub(super) fn of(error: &ProxyError) -> Self {
         match error {
             ProxyError::Silent { .. } => Self::Silent,
             ProxyError::Unreachable { .. } => Self::Unreachable,
             ProxyError::Truncated { .. } => Self::Cut,
             ProxyError::Upstream(failure) if failure.status.is_some() => Self::Refused,
+            // A terminal event reported the failure.
             ProxyError::Upstream(_) => Self::Whole,
             _ => Self::Damaged,
         }
@@ -218,13 +222,14 @@ impl From<Redacted> for Content {
     }
 }
 
-/// Redacts a request body. Also returns the hash by which a player finds it.
-fn body(redactor: &mut Redactor, body: &[u8]) -> (Content, String) {
+/// Redacts a request body. Also returns the hash by which a player finds the recording.
+fn redact_body(redactor: &mut Redactor, body: &[u8]) -> (Content, String) {
     let content = Content::from(redactor.document(&String::from_utf8_lossy(body)));
     let hex = format!("{:x}", Sha256::digest(content.text()));
     (content, hex)
 }
 
+/// Returns the recorded ones of the headers, redacted.
 fn headers<'h>(all: &'h http::HeaderMap, is_recorded: impl Fn(&str) -> bool + 'h) -> BTreeMap<String, String> {
     let recorded = all.iter().filter(|(name, _)| is_recorded(name.as_str()));
     let texts = recorded.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));

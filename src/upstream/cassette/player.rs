@@ -1,7 +1,7 @@
 //! Plays recorded responses with their original timing, without network access.
 //!
-//! A request gets the response of a recorded request that is equal after redaction. If there are several, they are
-//! played in the order of their recording, and again from the first.
+//! A request gets the response of a recorded request whose body is equal after redaction. If there are several, they
+//! are played in the order of their recording, and then again from the first.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::redact::Redactor;
-use super::{Cassette, End, directory};
+use super::{Cassette, Outcome, directory};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 
 /// The cassettes of a directory.
 #[derive(Debug)]
 pub struct Player {
     directory: PathBuf,
-    /// By the hash of the redacted request.
+    /// By the hash of the redacted request body.
     recorded: HashMap<String, Recordings>,
     count: usize,
 }
@@ -31,7 +31,9 @@ pub struct Player {
 /// The recorded responses to one request.
 #[derive(Debug, Default)]
 struct Recordings {
+    /// In the order of their recording; never empty.
     cassettes: Vec<Arc<Cassette>>,
+    /// Number of responses played so far.
     next: AtomicUsize,
 }
 
@@ -59,6 +61,7 @@ pub enum LoadError {
 pub(in crate::upstream) struct Playback {
     cassette: Arc<Cassette>,
     started: Instant,
+    /// Index of the next event.
     next: usize,
     timer: Pin<Box<Sleep>>,
 }
@@ -83,15 +86,18 @@ impl Player {
         Ok(Self { directory: directory.to_owned(), recorded, count: files.len() })
     }
 
-    /// Number of cassettes.
+    /// Number of cassettes loaded.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Returns the next response for a request.
+    /// Returns the next response for a request with this body, and starts its clock.
+    ///
+    /// # Errors
+    /// An invalid request, if no response is recorded for the body.
     pub(in crate::upstream) fn playback(&self, body: &[u8]) -> Result<Playback, ProxyError> {
-        let (_, hash) = super::body(&mut Redactor::default(), body);
+        let (_, hash) = super::redact_body(&mut Redactor::default(), body);
         let recordings = self.recorded.get(&hash).ok_or_else(|| self.not_recorded())?;
         let cassette =
             recordings.cassettes.get(recordings.next.fetch_add(1, Ordering::Relaxed) % recordings.cassettes.len());
@@ -120,8 +126,12 @@ impl Player {
 }
 
 impl Playback {
-    /// Waits for the head of the response. `Err` with the end of the recording if it has none.
-    pub(in crate::upstream) async fn head(&self) -> Result<(u16, HeaderMap, Option<Bytes>), End> {
+    /// Waits until the head of the response is due, and returns its status, headers, and body if it isn't an event
+    /// stream.
+    ///
+    /// # Errors
+    /// How the recorded attempt ended, if it got no response.
+    pub(in crate::upstream) async fn head(&self) -> Result<(u16, HeaderMap, Option<Bytes>), Outcome> {
         let Some(response) = &self.cassette.response else {
             sleep_until(self.at(self.cassette.end.after_ms)).await;
             return Err(self.cassette.end.how);
@@ -134,7 +144,8 @@ impl Playback {
         Ok((response.status, response.headers.iter().filter_map(header).collect(), body))
     }
 
-    /// Returns the next event when it is due, or an error after the last event.
+    /// Returns the next event when it is due. After the last one, reports a cut connection, or nothing if the recorded
+    /// response timed out.
     pub(in crate::upstream) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ProxyError>> {
         let cassette = Arc::clone(&self.cassette);
         let next = cassette.events.get(self.next);
@@ -145,8 +156,8 @@ impl Playback {
         ready!(self.timer.as_mut().poll(cx));
         let Some(event) = next else {
             return match cassette.end.how {
-                // The stream's own timeout ends the wait.
-                End::Silent => Poll::Pending,
+                // The timeout of the event stream ends the wait.
+                Outcome::Silent => Poll::Pending,
                 _ => Poll::Ready(Err(ProxyError::Truncated { cause: None })),
             };
         };

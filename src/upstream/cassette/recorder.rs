@@ -1,7 +1,7 @@
-//! Records requests and responses on a thread of its own, which redacts them and writes the files.
+//! Records requests and responses; a thread of its own redacts them and writes the files.
 //!
-//! A stream only pushes a handle to each event into a bounded queue. If the queue is full, the response is not recorded
-//! and continues normally. A file is written when its response has ended.
+//! A stream only pushes a handle to each event into a bounded queue. If the queue is full, the recording is discarded
+//! and the response continues normally. The file of a recording is written when its response has ended.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -16,24 +16,25 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::redact::Redactor;
-use super::{Cassette, Content, End, Ending, Event, Head, Request, Response, SCHEMA, directory};
+use super::{Cassette, Content, End, Event, Head, Outcome, Request, Response, SCHEMA, directory};
 use crate::clock::rfc3339;
 
-/// Limits of the queue.
+/// Limits of the queue: parts, and the size of their bodies and events.
 const MAX_QUEUED: usize = 8192;
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
-/// Size limit of a request with its response.
+/// Size limit of a recording: its bodies and events.
 const MAX_RECORDING_BYTES: usize = 32 * 1024 * 1024;
 
-/// Starts recordings, and owns the writer thread.
+/// Starts recordings, and owns the writer thread. Dropping it waits until the queued parts are written.
 #[derive(Debug)]
 pub struct Recorder {
     queue: Arc<Queue>,
+    /// Number of the next recording.
     next: AtomicU64,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The recording of one request. Ends when its last clone is dropped.
+/// The recording of one attempt. It ends, and is written, when its last clone is dropped.
 #[derive(Clone, Debug)]
 pub(in crate::upstream) struct Recording(Arc<RecordingState>);
 
@@ -44,7 +45,8 @@ struct RecordingState {
     queue: Arc<Queue>,
     /// Set if a part did not fit into the queue.
     is_incomplete: AtomicBool,
-    end: OnceLock<(u64, End)>,
+    /// Milliseconds since the start, and how the response ended.
+    end: OnceLock<(u64, Outcome)>,
 }
 
 #[derive(Debug, Default)]
@@ -55,21 +57,23 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct QueueState {
+    /// Each with the number of its recording.
     parts: VecDeque<(u64, Part)>,
     bytes: usize,
     is_closed: bool,
 }
 
-/// A part of a recording.
+/// A part of a recording. Times are milliseconds since its start.
 #[derive(Debug)]
 enum Part {
     Request(HeaderMap, Bytes),
-    /// The request is sent again on another connection.
+    /// The response so far is discarded, because the request is sent again on another connection.
     Restart,
+    /// Time, status, headers, and body if it isn't an event stream.
     Response(u64, u16, HeaderMap, Option<Bytes>),
     Event(u64, Bytes),
-    /// `None` if the recording is incomplete.
-    End(Option<Ending>),
+    /// `None` if the recording is incomplete, and therefore not written.
+    End(Option<End>),
 }
 
 impl Recorder {
@@ -86,7 +90,7 @@ impl Recorder {
         Ok(Self { queue, next: AtomicU64::new(1), thread: Some(thread) })
     }
 
-    /// Starts the recording of a request.
+    /// Starts the recording of an attempt. `headers` are those of the HTTP request, also for a WebSocket.
     pub(in crate::upstream) fn start_recording(&self, headers: &HeaderMap, body: &Bytes) -> Recording {
         let recording = Recording(Arc::new(RecordingState {
             number: self.next.fetch_add(1, Ordering::Relaxed),
@@ -131,9 +135,9 @@ impl Recording {
         self.push(Part::Event(self.elapsed(), data.clone()), data.len());
     }
 
-    /// Records the end. Only the first call counts.
-    pub(in crate::upstream) fn end(&self, how: End) {
-        // Fails if the end is already recorded.
+    /// Records how the response ended. Only the first call counts; without one, it ended because the stream was
+    /// dropped.
+    pub(in crate::upstream) fn end(&self, how: Outcome) {
         let _ = self.0.end.set((self.elapsed(), how));
     }
 
@@ -156,9 +160,9 @@ impl RecordingState {
 
 impl Drop for RecordingState {
     fn drop(&mut self) {
-        let (after_ms, how) = self.end.get().copied().unwrap_or_else(|| (self.elapsed(), End::Left));
+        let (after_ms, how) = self.end.get().copied().unwrap_or_else(|| (self.elapsed(), Outcome::Left));
         let is_complete = !*self.is_incomplete.get_mut();
-        self.queue.push_end(self.number, is_complete.then_some(Ending { after_ms, how }));
+        self.queue.push_end(self.number, is_complete.then_some(End { after_ms, how }));
     }
 }
 
@@ -167,7 +171,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether the part fits into the queue.
+    /// Adds a part if it fits. Returns whether it did.
     fn push(&self, number: u64, part: Part, size: usize) -> bool {
         let mut state = self.lock();
         let has_room = state.parts.len() < MAX_QUEUED && state.bytes + size <= MAX_QUEUED_BYTES;
@@ -179,13 +183,14 @@ impl Queue {
         has_room
     }
 
-    /// The limits don't apply: there is one end per recording.
-    fn push_end(&self, number: u64, end: Option<Ending>) {
+    /// Adds an end even if the queue is full: there is only one per recording, and without it the writer would keep the
+    /// other parts.
+    fn push_end(&self, number: u64, end: Option<End>) {
         self.lock().parts.push_back((number, Part::End(end)));
         self.changed.notify_one();
     }
 
-    /// Waits for the next part. `None` after the queue is closed.
+    /// Waits for the next part. `None` once the queue is closed and empty.
     fn next(&self) -> Option<(u64, Part)> {
         let mut state = self.lock();
         loop {
@@ -210,10 +215,12 @@ impl Part {
     }
 }
 
-/// Collects the parts of each recording, and writes it at its end.
+/// Collects and redacts the parts of each recording, and writes the file at its end.
 struct Writer {
     directory: PathBuf,
+    /// When recording started, for the file names.
     started: String,
+    /// By number.
     recordings: HashMap<u64, PendingCassette>,
 }
 
@@ -223,6 +230,7 @@ struct PendingCassette {
     head: Head,
     response: Option<Response>,
     events: Vec<Event>,
+    /// Bytes before redaction.
     size: usize,
 }
 
@@ -256,7 +264,7 @@ impl Writer {
         }
     }
 
-    fn write(&self, number: u64, pending: PendingCassette, end: Ending) {
+    fn write(&self, number: u64, pending: PendingCassette, end: End) {
         let PendingCassette { head, response, events, .. } = pending;
         let cassette = Cassette { head, response, events, end };
         if let Err(error) = directory::put(&self.directory, &directory::name(&self.started, number), cassette) {
@@ -268,7 +276,7 @@ impl Writer {
 impl PendingCassette {
     fn new(headers: &HeaderMap, body: &Bytes) -> Self {
         let mut redactor = Redactor::default();
-        let (content, sha256) = super::body(&mut redactor, body);
+        let (content, sha256) = super::redact_body(&mut redactor, body);
         let request = Request {
             method: super::METHOD.to_owned(),
             path: super::PATH.to_owned(),

@@ -1,8 +1,7 @@
-//! Removes private data from requests and responses.
+//! Removes private data from the bodies and events of requests and responses.
 //!
-//! Works with an allow-list: member names and identifiers of the protocol are kept, as are numbers that are counts or
-//! times; everything else is replaced. Each id or name gets a placeholder, numbered by first occurrence, so that equal
-//! input gives equal output. Order, number and types of members don't change. Pure.
+//! What the [`allowlist`] doesn't keep is masked, except ids and names: each gets a placeholder, numbered by first
+//! occurrence, so that equal input gives equal output. Order, number and types of members don't change. Pure.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,21 +14,22 @@ use serde_json::value::RawValue;
 use super::allowlist::{self, Redaction};
 use super::masking::{self, JsonMasker};
 
-/// Prefixes of ids, which placeholders keep.
+/// Prefixes of ids; placeholders have the same.
 const ID_PREFIXES: &[&str] =
     &["resp_", "msg_", "rs_", "fc_", "fco_", "call_", "ctc_", "ws_", "ig_", "cmp_", "item_", "rc_", "ci_", "mcp_"];
-/// The event whose deltas are pieces of JSON.
+/// Type of the event whose deltas are pieces of JSON.
 const ARGUMENTS_DELTA: &str = "response.function_call_arguments.delta";
 
-/// Redacts one request and its response.
+/// Redacts one request and its response. Equal ids and names in it get equal placeholders.
 #[derive(Debug, Default)]
 pub(super) struct Redactor {
+    /// By the id or name that each replaces.
     placeholders: HashMap<String, String>,
-    /// Streamed arguments, by item.
+    /// The state of each masked call's arguments, by item id or output index.
     arguments: HashMap<String, JsonMasker>,
 }
 
-/// Position of a value.
+/// Position of a value: its member, and the member whose value contains that; empty at the top level.
 #[derive(Clone, Copy)]
 struct ValuePosition<'p> {
     member: &'p str,
@@ -41,6 +41,7 @@ struct ValuePosition<'p> {
 /// The members of an object, in order.
 struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
+/// A delta event.
 #[derive(Deserialize)]
 struct Delta<'a> {
     #[serde(rename = "type", borrow)]
@@ -54,7 +55,7 @@ struct Delta<'a> {
 }
 
 impl Redactor {
-    /// Redacts a JSON document. Text that isn't JSON is masked.
+    /// Redacts a body. Text that isn't JSON is masked.
     pub(super) fn document(&mut self, text: &str) -> Redacted {
         let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return Redacted::Text(masking::mask(text)) };
         let mut out = String::with_capacity(text.len());
@@ -63,7 +64,7 @@ impl Redactor {
         RawValue::from_string(out).map_or_else(|_| Redacted::Text(masking::mask(text)), Redacted::Json)
     }
 
-    /// Redacts the data of an event.
+    /// Redacts the data of an event. Argument deltas of the same item are masked as pieces of one JSON text.
     pub(super) fn event(&mut self, text: &str) -> Redacted {
         let delta = serde_json::from_str::<Delta<'_>>(text).ok().filter(|delta| delta.kind == ARGUMENTS_DELTA);
         let members = serde_json::from_str::<Object<'_>>(text).ok();
@@ -99,6 +100,7 @@ impl Redactor {
         }
     }
 
+    /// Redacts an object. `replacement` returns the JSON of members that are redacted otherwise.
     fn members(
         &mut self,
         members: &[(Cow<'_, str>, &RawValue)],
@@ -112,7 +114,7 @@ impl Redactor {
             let is_kept = if position.is_user_named {
                 allowlist::is_schema_keyword(member)
             } else {
-                allowlist::is_member(member)
+                allowlist::is_kept_name(member)
             };
             if is_kept {
                 out.push_str(member);
@@ -124,7 +126,7 @@ impl Redactor {
             if let Some(text) = replacement(member) {
                 out.push_str(&text);
             } else {
-                let is_user_named = position.is_user_named || allowlist::is_user_named(member);
+                let is_user_named = position.is_user_named || allowlist::has_user_named_members(member);
                 self.value(value.get(), ValuePosition { member, parent: position.member, is_user_named }, out);
             }
         }
@@ -140,18 +142,18 @@ impl Redactor {
         let literal = literal_content(raw).unwrap_or_default();
         out.push('"');
         match redaction {
-            Redaction::KeepIdentifier if allowlist::is_identifier(literal) => out.push_str(literal),
+            Redaction::KeepProtocolWord if allowlist::is_protocol_word(literal) => out.push_str(literal),
             Redaction::Placeholder => {
                 let placeholder = serde_json::from_str::<String>(raw).ok().map(|name| self.placeholder(&name));
                 out.push_str(&placeholder.unwrap_or_else(|| masking::mask_literal(literal)));
             }
             Redaction::MaskJson => out.push_str(&JsonMasker::default().mask_literal(literal)),
-            Redaction::KeepIdentifier | Redaction::Mask => out.push_str(&masking::mask_literal(literal)),
+            Redaction::KeepProtocolWord | Redaction::Mask => out.push_str(&masking::mask_literal(literal)),
         }
         out.push('"');
     }
 
-    /// Returns the placeholder of a name: of the same length, if its number fits.
+    /// Returns the placeholder of an id or name. It has the same prefix, and the same length if its number fits.
     fn placeholder(&mut self, name: &str) -> String {
         if name.is_empty() {
             return String::new();
@@ -168,14 +170,14 @@ impl Redactor {
     }
 }
 
-/// Redacted content.
+/// Redacted content: JSON, or masked text that isn't JSON.
 #[derive(Debug)]
 pub(super) enum Redacted {
     Json(Box<RawValue>),
     Text(String),
 }
 
-/// The content of a string literal.
+/// The content of a string literal: the text between the quotes.
 fn literal_content(raw: &str) -> Option<&str> {
     raw.strip_prefix('"')?.strip_suffix('"')
 }
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_keep_their_identity_and_identifiers_are_kept() {
+    fn ids_keep_their_identity_and_protocol_words_are_kept() {
         let events = redacted(&[
             r#"{"type":"response.output_item.added","output_index":12,"item":{"type":"function_call","id":"fc_secret1","call_id":"call_Secret","name":"get_weather","status":"in_progress"}}"#,
             r#"{"type":"response.output_text.delta","item_id":"fc_secret1","delta":"Dear Bob\n"}"#,

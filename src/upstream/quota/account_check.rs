@@ -4,7 +4,7 @@ use crate::error::{Fault, ProxyError};
 use crate::token_source::Bearer;
 use crate::upstream::{Upstream, region};
 
-/// Status of an account.
+/// Whether the backend accepts an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountStatus {
     /// The account can be used.
@@ -14,7 +14,7 @@ pub enum AccountStatus {
 }
 
 impl Upstream {
-    /// Requests the status of the active account. A refused token is replaced once.
+    /// Requests the status of the active account; its token is replaced once if the backend refuses it.
     ///
     /// # Errors
     /// If no token is available, or the backend doesn't report the status.
@@ -31,7 +31,7 @@ impl Upstream {
 
     async fn fetch_status(&self, bearer: &Bearer) -> Result<AccountStatus, ProxyError> {
         let fetched =
-            region::fetch_account(&self.http, &self.request_headers(bearer), "accounts/check", region::LIMIT).await;
+            region::fetch_account(&self.http, &self.request_headers(bearer), "accounts/check", region::TIMEOUT).await;
         let body = match fetched {
             Err(ProxyError::Upstream(failure)) if failure.code.as_deref() == Some("deactivated_workspace") => {
                 return Ok(AccountStatus::Disabled);

@@ -1,9 +1,9 @@
 //! Remembers exhausted limits, so that further requests fail at once.
 //!
-//! Limits are tracked by family, because one can be exhausted while another has room. A model's family is known from
-//! the headers of its earlier responses. A limit counts as exhausted no longer than the backend reported, one request
-//! per interval is let through as a probe (the user may have bought credits or changed the plan), and any success
-//! ends it.
+//! The backend has several limits (families of windows), of which one can be exhausted while another has room. Which of
+//! them a model counts against is known from the headers of its earlier responses. A limit counts as exhausted until
+//! the reset that the backend reported, or until any request that counts against it succeeds. Meanwhile one request per
+//! interval is let through as a probe: the user may have bought credits or changed the plan.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::error::UpstreamFailure;
 use crate::protocol::codex::failure::with_elapsed;
 use crate::protocol::codex::rate_limits::RateLimits;
 
-/// Name of a limit family. `None` if the backend didn't report one.
+/// Name of a limit. `None` if the backend didn't report one.
 type Family = Option<String>;
 
 /// The exhausted limits of one account.
 #[derive(Debug, Default)]
 pub(super) struct ExhaustedLimits {
-    /// The family that each model counts against.
+    /// The limit that each model counts against.
     families: HashMap<String, Family>,
     limits: HashMap<Family, ExhaustedLimit>,
 }
@@ -28,13 +28,17 @@ pub(super) struct ExhaustedLimits {
 #[derive(Debug)]
 struct ExhaustedLimit {
     failure: UpstreamFailure,
+    /// When the failure was received.
     since: Instant,
+    /// When the limit resets.
     until: Instant,
+    /// When the latest probe was let through, or the failure received.
     probed_at: Instant,
 }
 
 impl ExhaustedLimits {
-    /// Returns the failure for a request, unless its limit has room or a probe is due.
+    /// Returns the failure for a request of this model, unless its limit isn't known to be exhausted or a probe is due.
+    /// The caller has to send that request.
     pub(super) fn check(&mut self, model: &str, probe_interval: Duration) -> Option<UpstreamFailure> {
         let now = Instant::now();
         let family = self.families.get(model)?;
@@ -52,7 +56,8 @@ impl ExhaustedLimits {
         Some(with_elapsed(&limit.failure, now - limit.since))
     }
 
-    /// Records a usage limit failure, with the limits in its headers. If they contradict it, the limit has room.
+    /// Records a usage limit failure, with the limits in its headers. If they show room, or the failure has no reset
+    /// time, the limit doesn't count as exhausted.
     pub(super) fn record_usage_limit(&mut self, model: &str, failure: &UpstreamFailure, limits: &RateLimits) {
         let now = Instant::now();
         let family = self.learn_family(model, limits.active_name());
@@ -66,13 +71,13 @@ impl ExhaustedLimits {
         }
     }
 
-    /// Records a success, which ends the exhaustion of the family.
+    /// Records a success, which shows that the model's limit isn't exhausted.
     pub(super) fn record_success(&mut self, model: &str, limits: &RateLimits) {
         let family = self.learn_family(model, limits.active_name());
         self.limits.remove(&family);
     }
 
-    /// Records the family that a model counts against. Returns the recorded one if none was reported.
+    /// Records the limit that a model counts against, and returns it. If none was reported, that is the recorded one.
     fn learn_family(&mut self, model: &str, reported: Family) -> Family {
         match self.families.get_mut(model) {
             Some(known) if reported.is_none() || *known == reported => known.clone(),

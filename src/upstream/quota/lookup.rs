@@ -1,7 +1,8 @@
-//! Requests the usage document when the recorded quota is too old.
+//! Asks the backend for an account's quota (the usage document) if the last report of it is too old.
 //!
-//! Concurrent callers for the same account share one request. If the caller that sent it gives up, another one sends
-//! the next.
+//! Concurrent callers for the same account share one request. If the caller that sends it is dropped, a waiting one
+//! sends its own. A failed request isn't repeated at once. [`Upstream::fetch_quota`] does none of that: it always sends
+//! a request.
 
 use std::time::Duration;
 
@@ -14,22 +15,23 @@ use crate::error::{Fault, ProxyError};
 use crate::token_source::{Bearer, TokenSource};
 use crate::upstream::{Upstream, region};
 
-/// A quota recorded within this time is not requested again.
+/// A quota that was reported within this time is not requested again.
 const MAX_AGE: Duration = Duration::from_secs(60);
-/// Limit for the request. Client requests wait for it.
-const LIMIT: Duration = Duration::from_secs(5);
+/// Time limit for the request; some client requests wait for its result.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The state of one account.
 #[derive(Debug, Default)]
 pub(super) struct LookupState {
-    /// When the quota was last recorded, or a request for it last failed.
+    /// When the backend last reported the quota in any form, or a request for it last failed.
     pub(super) updated_at: Option<Instant>,
     /// Closes when the request in progress ends.
     in_progress: Option<watch::Receiver<()>>,
 }
 
-/// What a caller that needs an account's quota does.
+/// What a caller has to do to get a recent quota.
 #[derive(Debug)]
-pub(super) enum Lookup<'t> {
+pub(super) enum NextStep<'t> {
     /// Nothing: the quota is recent, or a request for it has just failed.
     Recent,
     /// Wait for another caller's request.
@@ -38,8 +40,8 @@ pub(super) enum Lookup<'t> {
     Start(LookupGuard<'t>),
 }
 
-/// The request for an account's quota. Dropping it ends the request, and other callers stop waiting. If it had no
-/// result, the next caller sends another one.
+/// Marks a request as in progress. Dropping it wakes the waiting callers; if it wasn't finished, one of them sends
+/// another request.
 #[derive(Debug)]
 pub(super) struct LookupGuard<'t> {
     tracker: &'t QuotaTracker,
@@ -49,20 +51,20 @@ pub(super) struct LookupGuard<'t> {
 }
 
 impl QuotaTracker {
-    /// Decides whether the caller requests an account's quota. A quota or a failed request within `max_age` is recent
-    /// enough.
-    pub(super) fn lookup<'t>(&'t self, account: &'t str, max_age: Duration) -> Lookup<'t> {
+    /// Decides what a caller that needs an account's quota has to do: nothing if a report or a failure is younger than
+    /// `max_age`.
+    pub(super) fn lookup<'t>(&'t self, account: &'t str, max_age: Duration) -> NextStep<'t> {
         let mut accounts = self.lock();
         let state = &mut accounts.entry(account.to_owned()).or_default().lookup;
         if !state.is_due(max_age) {
-            return Lookup::Recent;
+            return NextStep::Recent;
         }
         if let Some(in_progress) = &state.in_progress {
-            return Lookup::InProgress(in_progress.clone());
+            return NextStep::InProgress(in_progress.clone());
         }
         let (ended, in_progress) = watch::channel(());
         state.in_progress = Some(in_progress);
-        Lookup::Start(LookupGuard { tracker: self, account, max_age, _ended: ended })
+        NextStep::Start(LookupGuard { tracker: self, account, max_age, _ended: ended })
     }
 }
 
@@ -73,7 +75,7 @@ impl LookupState {
 }
 
 impl LookupGuard<'_> {
-    /// Records that the request has a result. If that is a failure, it isn't repeated at once.
+    /// Ends the request. If no quota was recorded, counts it as a failure, which isn't repeated within `max_age`.
     pub(super) fn finish(self) {
         if let Some(quota) = self.tracker.lock().get_mut(self.account)
             && quota.lookup.is_due(self.max_age)
@@ -92,16 +94,16 @@ impl Drop for LookupGuard<'_> {
 }
 
 impl Upstream {
-    /// Requests the quota of the active account.
+    /// Requests the quota of the active account, however recent the recorded one is. A refused token is replaced once.
     ///
     /// # Errors
     /// If no token is available, or the backend doesn't report the quota.
     pub async fn fetch_quota(&self) -> Result<Quota, ProxyError> {
         let bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
-        let bearer = match self.fetch_usage(&bearer, LIMIT).await {
+        let bearer = match self.fetch_usage(&bearer, TIMEOUT).await {
             Err(ProxyError::Upstream(failure)) if failure.fault == Fault::Unauthorized => {
                 let bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?;
-                self.fetch_usage(&bearer, LIMIT).await?;
+                self.fetch_usage(&bearer, TIMEOUT).await?;
                 bearer
             }
             fetched => fetched.map(|()| bearer)?,
@@ -110,30 +112,32 @@ impl Upstream {
         quota.ok_or_else(|| ProxyError::Damaged { reason: "the usage response has no quota window".to_owned() })
     }
 
-    /// Requests the quota of the account with these tokens, unless it is recent. Takes at most five seconds.
+    /// Requests the quota of the account that `tokens` belong to, unless it is recent. Takes at most five seconds;
+    /// failures are only logged.
     pub async fn refresh_quota(&self, tokens: &dyn TokenSource) {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + TIMEOUT;
         if let Ok(Ok(bearer)) = timeout_at(deadline, tokens.bearer()).await {
             self.refresh_until(&bearer, deadline).await;
         }
     }
 
-    /// Requests the quota of an account, unless it is recent.
-    pub(in crate::upstream) async fn refresh(&self, bearer: &Bearer) {
-        self.refresh_until(bearer, Instant::now() + LIMIT).await;
+    /// Requests the quota of this token's account, unless it is recent. Takes at most five seconds; failures are only
+    /// logged.
+    pub(in crate::upstream) async fn refresh_quota_of(&self, bearer: &Bearer) {
+        self.refresh_until(bearer, Instant::now() + TIMEOUT).await;
     }
 
     async fn refresh_until(&self, bearer: &Bearer, deadline: Instant) {
         loop {
             match self.quota.lookup(&bearer.account.id, MAX_AGE) {
-                Lookup::Recent => return,
-                Lookup::InProgress(mut ended) => {
+                NextStep::Recent => return,
+                NextStep::InProgress(mut ended) => {
                     if timeout_at(deadline, ended.changed()).await.is_err() {
                         return;
                     }
                 }
-                Lookup::Start(request) => {
-                    // The request has its own limit, so that a backend that doesn't respond counts as a failed request.
+                NextStep::Start(request) => {
+                    // Passed as the request's own limit: an outer timeout would skip `finish`.
                     let limit = deadline.saturating_duration_since(Instant::now());
                     if let Err(error) = self.fetch_usage(bearer, limit).await {
                         tracing::debug!(cause = error.loggable(), "the quota could not be requested");
@@ -144,6 +148,7 @@ impl Upstream {
         }
     }
 
+    /// Requests and records the usage document.
     async fn fetch_usage(&self, bearer: &Bearer, limit: Duration) -> Result<(), ProxyError> {
         let body = region::fetch_account(&self.http, &self.request_headers(bearer), "usage", limit).await?;
         if self.quota.record_usage(&bearer.account.id, &body) {

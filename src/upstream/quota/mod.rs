@@ -1,9 +1,10 @@
-//! How much of each account's quota is used, and what follows for requests.
+//! How much of each account's quota is used, and which requests are refused because of that.
 //!
 //! [`QuotaTracker`] collects what the backend reports in headers, events, errors and the usage document, per account
-//! and in memory only. It answers whether a limit is exhausted ([`exhausted`]), whether a client key's share of a
-//! window is used up, and how fast the windows are used ([`snapshot`]). [`lookup`] requests the usage document if the
-//! collected data is too old; that doesn't count against the quota. An unknown quota never blocks a request.
+//! and in memory only. From that follow whether a limit is exhausted ([`exhausted`]), whether a window is used beyond
+//! the share that a client key may use, and how fast the windows are used ([`snapshot`]). [`lookup`] requests the usage
+//! document if the collected data is too old; that doesn't count against the quota. An unknown quota never blocks a
+//! request. [`account_check`] asks whether an account is accepted at all.
 
 pub(super) mod account_check;
 mod exhausted;
@@ -26,20 +27,22 @@ use exhausted::ExhaustedLimits;
 use lookup::LookupState;
 use snapshot::{Coverage, Quota, QuotaWindow, Snapshot};
 
-/// `Retry-After` for a used-up share of a window whose reset is unknown.
+/// `Retry-After` for a client key whose share is used up, if the window's reset is unknown.
 const RETRY_AFTER_UNKNOWN_RESET: Duration = Duration::from_secs(300);
 
-/// The quota of every account.
+/// What is known about the quota of each account.
 #[derive(Debug)]
 pub(super) struct QuotaTracker {
     clock: Arc<dyn Clock>,
-    /// How long requests are refused locally before one probes an exhausted limit.
+    /// How long requests are refused locally before one is sent to probe an exhausted limit.
     probe_interval: Duration,
+    /// By account id.
     accounts: Mutex<BTreeMap<String, AccountQuota>>,
 }
 
 #[derive(Debug, Default)]
 struct AccountQuota {
+    /// `None` until the backend reports a window of known length.
     snapshot: Option<Snapshot>,
     lookup: LookupState,
     exhausted: ExhaustedLimits,
@@ -67,7 +70,7 @@ impl QuotaTracker {
         self.lock().get_mut(account)?.exhausted.check(model, self.probe_interval)
     }
 
-    /// Records a response that started successfully.
+    /// Records a response that was committed, with the limits in its headers.
     pub(super) fn record_success(&self, account: &str, model: &str, headers: &HeaderMap) {
         let limits = RateLimits::from_headers(headers);
         self.update(account, |quota, now| {
@@ -76,7 +79,7 @@ impl QuotaTracker {
         });
     }
 
-    /// Records a failed attempt.
+    /// Records a failed attempt, with the limits in its headers if it is a response of the backend.
     pub(super) fn record_failure(&self, account: &str, model: &str, error: &ProxyError) {
         let ProxyError::Upstream(failure) = error else { return };
         let limits = RateLimits::from_headers(&failure.headers);
@@ -120,7 +123,7 @@ impl QuotaTracker {
 }
 
 impl AccountQuota {
-    /// Records the windows of known length.
+    /// Records the reported windows of known length.
     fn record(&mut self, mut limits: RateLimits, coverage: Coverage, now: SystemTime) {
         limits.limits.retain_mut(|limit| {
             limit.windows.retain(|window| window.length.is_some());
@@ -144,19 +147,19 @@ impl QuotaObserver {
 }
 
 impl Upstream {
-    /// The recorded quota of every account. Sends no request.
+    /// The recorded quota of every account that the backend has reported one for. Sends no request.
     #[must_use]
     pub fn quotas(&self) -> Vec<Quota> {
         self.quota.quotas()
     }
 
-    /// Checks that no window of the account is used beyond a client key's share. Requests the quota first if it is
-    /// older than a minute.
+    /// Checks that no window of the account is used beyond the percentage that a client key may use. Requests the quota
+    /// first if its last report is older than a minute.
     ///
     /// # Errors
-    /// [`ProxyError::Reserved`] with the window that is.
+    /// [`ProxyError::Reserved`] with the window that is used further.
     pub async fn check_reserve(&self, bearer: &Bearer, key: &str, percent: u8) -> Result<(), ProxyError> {
-        self.refresh(bearer).await;
+        self.refresh_quota_of(bearer).await;
         let quota = self.quota.quota(&bearer.account.id);
         match quota.as_ref().and_then(|quota| quota.window_beyond(percent)) {
             Some(window) => Err(ProxyError::Reserved(Box::new(reserve(key, percent, window, self.quota.clock.now())))),

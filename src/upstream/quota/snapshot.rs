@@ -1,6 +1,6 @@
-//! The recorded quota of an account, and its public form.
+//! The recorded quota of an account ([`Snapshot`]), and the form that `/usage` and `status` show ([`Quota`]).
 //!
-//! The last report of each limit is valid until its windows reset.
+//! A window that has reset since its last report counts as unused.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::clock::serialize_rfc3339;
 use crate::protocol::codex::rate_limits::{Limit, RateLimits, Scope, Window, window_name};
 
-/// The quota of an account.
+/// The quota of an account at one time, in the JSON form of `/usage`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quota {
     /// The account's id.
@@ -20,18 +20,18 @@ pub struct Quota {
     /// When the backend last reported any of it.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub observed_at: SystemTime,
-    /// The windows. Those of the plan's own limit come first; those of each limit are sorted by length.
+    /// The windows: first those of the plan's own limit, then by name of the limit; shortest first in each.
     pub windows: Vec<QuotaWindow>,
 }
 
 /// A window of a quota.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct QuotaWindow {
-    /// The limit that it belongs to. `None` for the plan's own.
+    /// Name of the limit that it belongs to. `None` for the plan's own.
     pub limit: Option<String>,
     /// Whether requests through this proxy count against it.
     pub counts: bool,
-    /// `5-hour`, `weekly`
+    /// Name of the window, from its length: `5-hour`, `weekly`.
     pub window: String,
     /// Length in seconds.
     pub length_seconds: u64,
@@ -40,7 +40,7 @@ pub struct QuotaWindow {
     /// When it resets, if known.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub resets_at: Option<SystemTime>,
-    /// Projection of the usage, if possible yet.
+    /// Projection of the usage. `None` if too little is known.
     pub pace: Option<QuotaPace>,
 }
 
@@ -49,7 +49,7 @@ pub struct QuotaWindow {
 pub struct QuotaPace {
     /// Used share at the reset, in percent. May exceed 100.
     pub projected_percent: f64,
-    /// When the window is used up, if that is before its reset.
+    /// When the window will be used up, if that is before its reset.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub spent_at: Option<SystemTime>,
 }
@@ -59,11 +59,11 @@ pub struct QuotaPace {
 pub(super) struct Snapshot {
     observed_at: SystemTime,
     plan: Option<String>,
-    /// By name.
+    /// By name of the limit; `None` is the plan's own.
     limits: BTreeMap<Option<String>, Limit>,
 }
 
-/// What a report includes.
+/// What a report includes, and therefore replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coverage {
     /// Every limit that exists.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, HeaderValue};
 
 use super::QuotaTracker;
-use super::lookup::Lookup;
+use super::lookup::NextStep;
 use crate::clock::Clock;
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::codex::failure::from_response;
@@ -60,8 +60,8 @@ fn retry_after(failure: Option<UpstreamFailure>) -> Option<Duration> {
 async fn the_last_report_is_valid_until_a_window_resets() {
     let clock = clock();
     let tracker = Arc::new(QuotaTracker::new(Arc::clone(&clock) as Arc<dyn Clock>, MINUTE));
-    let is_due = |account| !matches!(tracker.lookup(account, MINUTE), Lookup::Recent);
-    assert!(matches!(tracker.lookup("c", MINUTE), Lookup::Start(_)) && tracker.quota("c").is_none());
+    let is_due = |account| !matches!(tracker.lookup(account, MINUTE), NextStep::Recent);
+    assert!(matches!(tracker.lookup("c", MINUTE), NextStep::Start(_)) && tracker.quota("c").is_none());
     assert!(tracker.record_usage("a", document(60, 20).as_bytes()));
     assert!(!is_due("a") && is_due("b"));
     let beyond = |percent: u8| tracker.quota("a").unwrap().window_beyond(percent).map(|window| window.window.clone());
@@ -72,7 +72,7 @@ async fn the_last_report_is_valid_until_a_window_resets() {
     assert_eq!(beyond(69).as_deref(), Some("5-hour"));
     tokio::time::advance(MINUTE).await;
     assert!(is_due("a"));
-    let Lookup::Start(request) = tracker.lookup("a", MINUTE) else { panic!("the previous caller gave up") };
+    let NextStep::Start(request) = tracker.lookup("a", MINUTE) else { panic!("the previous caller gave up") };
     request.finish();
     assert!(!is_due("a"), "the request failed");
     assert!(!tracker.record_usage("a", b"<html>"));
@@ -88,12 +88,12 @@ async fn the_last_report_is_valid_until_a_window_resets() {
 #[tokio::test]
 async fn one_request_per_account_is_in_progress() {
     let tracker = tracker(MINUTE);
-    let Lookup::Start(request) = tracker.lookup("a", MINUTE) else { panic!("none is in progress") };
-    let Lookup::InProgress(mut ended) = tracker.lookup("a", MINUTE) else { panic!("one is in progress") };
-    assert!(matches!(tracker.lookup("b", MINUTE), Lookup::Start(_)), "another account");
+    let NextStep::Start(request) = tracker.lookup("a", MINUTE) else { panic!("none is in progress") };
+    let NextStep::InProgress(mut ended) = tracker.lookup("a", MINUTE) else { panic!("one is in progress") };
+    assert!(matches!(tracker.lookup("b", MINUTE), NextStep::Start(_)), "another account");
     tracker.record_usage("a", document(60, 20).as_bytes());
     drop(request);
-    assert!(ended.changed().await.is_err() && matches!(tracker.lookup("a", MINUTE), Lookup::Recent));
+    assert!(ended.changed().await.is_err() && matches!(tracker.lookup("a", MINUTE), NextStep::Recent));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Messages that the backend sends before it has received the whole request.
 //!
-//! A backend that refuses a message for its size closes the WebSocket while the message is still being written, and
+//! A backend that refuses a request for its size closes the WebSocket while the request is still being written, and
 //! then stops reading or resets the connection. Reading during the write finds the close frame, which has the reason.
-//! The messages are queued for the reader of the reply. The queue is bounded; when it is full, reading stops until the
-//! request is sent.
+//! All messages are queued for the reader of the response. The queue is bounded; when it is full, reading stops until
+//! the request is sent.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,13 +14,14 @@ use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+/// Limits of the queue. The last message may exceed the size.
 const MAX_MESSAGES: usize = 16;
 const MAX_BYTES: usize = 1 << 20;
-/// How long to wait for a close frame after a write has failed. The frame may already be in the socket's buffer. If the
+/// How long to wait for a close frame after a write has failed: it may be in the socket's buffer already. If the
 /// connection was reset, the wait ends at once.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// The result of a read. `None` at the end of the connection.
+/// What a read returned. `None` at the end of the connection.
 pub(super) type Received = Option<Result<Message, Error>>;
 
 /// Queue of messages received while the request is sent.
@@ -36,9 +37,11 @@ impl EarlyMessages {
         self.messages.pop_front()
     }
 
-    /// Flushes `stream`, and queues the messages that arrive meanwhile. `fed` is the result of buffering the request.
+    /// Writes the request that is buffered in `stream`, and queues the messages that arrive meanwhile. `fed` is the
+    /// result of buffering it.
     ///
-    /// Returns early if the connection ends: the reader of the response finds the reason in the queue.
+    /// Returns early, without an error, if the connection ends: the reader of the response finds the reason in the
+    /// queue.
     ///
     /// # Errors
     /// The error of a write, unless the backend has sent a close frame.
@@ -67,7 +70,7 @@ impl EarlyMessages {
         stream.poll_flush_unpin(cx)
     }
 
-    /// Queues messages until the connection ends or the queue is full.
+    /// Queues messages until the connection ends or the queue is full. Ready in both cases.
     fn poll_read<S>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<()>
     where
         S: Stream<Item = Result<Message, Error>> + Unpin,

@@ -1,8 +1,8 @@
-//! One request and its response on a connection.
+//! One request and its response on a WebSocket connection.
 //!
 //! Yields the same event data as the HTTP transport. Dropping an [`Exchange`] closes the connection;
-//! [`Exchange::release`] returns it to the pool after the response has ended. If the backend closes the connection, the
-//! error contains the close code and reason.
+//! [`Exchange::release`] returns it to the pool after the response has ended. If the backend closes the connection with
+//! a reason, the error contains it.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -27,17 +27,19 @@ use crate::protocol::codex::continuation::{OutgoingBody, ResponseTracker};
 use crate::protocol::codex::failure::{has_markup, headers_of_event};
 use crate::protocol::codex::rate_limits::{self, RateLimits};
 
-/// Headers of the handshake that apply to every response of the connection.
+/// Headers of the handshake that apply to every response of the connection. The others apply to the first response
+/// only.
 const CONNECTION_HEADERS: [&str; 2] = ["x-models-etag", "x-reasoning-included"];
 
-/// One request and its response.
+/// One request and its response. Ends in [`Exchange::release`], or closes the connection.
 #[derive(Debug)]
 pub(in super::super) struct Exchange {
     connection: Connection,
     pool: Arc<ConnectionPool>,
+    /// Collects what the backend stores for the next request. Set when the request is sent.
     tracker: Option<ResponseTracker>,
     event_limit_bytes: usize,
-    /// Size of the request.
+    /// Size of the request's frame.
     sent_bytes: usize,
     /// Messages received before the whole request was sent.
     early: EarlyMessages,
@@ -56,8 +58,8 @@ impl Exchange {
         }
     }
 
-    /// Returns the headers of the handshake that apply to this response. Those that describe a moment are returned only
-    /// for the first response.
+    /// Returns the headers of the handshake that apply to this response. Those that don't apply to later responses are
+    /// removed from the connection.
     pub(super) fn take_handshake_headers(&mut self) -> HeaderMap {
         let headers = std::mem::take(&mut self.connection.headers);
         let lasting = headers.iter().filter(|(name, _)| CONNECTION_HEADERS.contains(&name.as_str()));
@@ -65,7 +67,8 @@ impl Exchange {
         headers
     }
 
-    /// Sends the request, without the input that the backend already has.
+    /// Sends the request, without the input that the backend has stored for the connection. `limit` is the time limit
+    /// for writing it.
     pub(super) async fn send(
         &mut self,
         request: &OutgoingBody<'_>,
@@ -95,7 +98,8 @@ impl Exchange {
         }
     }
 
-    /// Returns the data of the next event.
+    /// Returns the data of the next event. The end of the connection is an error: the caller stops at the terminal
+    /// event.
     pub(in super::super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ProxyError>> {
         loop {
             let received = match self.early.pop() {
@@ -115,7 +119,7 @@ impl Exchange {
         }
     }
 
-    /// Updates the stored conversation from an event, and adds the headers that the event carries.
+    /// Updates the known conversation from an event, and adds the headers that the event carries to `headers`.
     pub(in super::super) fn observe(&mut self, data: &[u8], headers: &mut HeaderMap) {
         let Some(kind) = event_class::kind(data) else { return };
         let Ok(text) = std::str::from_utf8(data) else { return };
@@ -125,7 +129,7 @@ impl Exchange {
         }
     }
 
-    /// Returns the connection to the pool.
+    /// Returns the connection to the pool, with the conversation that the backend now has stored for it.
     pub(in super::super) fn release(mut self) {
         self.connection.conversation = self.tracker.take().and_then(ResponseTracker::finish);
         self.pool.put(self.connection);
@@ -153,7 +157,7 @@ impl Exchange {
     }
 }
 
-/// The headers that an HTTP response would have in place of an event.
+/// The headers that an HTTP response would have instead of this event.
 fn event_headers(kind: &str, data: &str) -> HeaderMap {
     match kind {
         rate_limits::EVENT => {

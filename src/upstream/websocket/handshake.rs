@@ -1,7 +1,7 @@
 //! Opens WebSockets with the shared HTTP client, so that the same proxy, certificate and endpoint rules apply.
 //!
-//! Headers that describe one request are not sent in the handshake, but in the metadata of the request's frame. No
-//! compression is offered.
+//! The handshake has the headers of the equivalent HTTP request, except those that describe a single request: they are
+//! sent in the metadata of the request's frame. No compression is offered.
 
 use http::header::{
     ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
@@ -22,10 +22,11 @@ use crate::endpoint::Endpoint;
 use crate::error::{Fault, Phase, ProxyError};
 use crate::net::{HttpClient, error_chain};
 
+/// The header that selects the WebSocket protocol.
 const BETA: (HeaderName, HeaderValue) =
     (HeaderName::from_static("openai-beta"), HeaderValue::from_static("responses_websockets=2026-02-06"));
 const TURN_STATE: HeaderName = HeaderName::from_static("x-codex-turn-state");
-/// Headers that describe one request, and their names in the frame's metadata.
+/// Headers that describe one request, and their names in the metadata of its frame.
 const FRAME_METADATA: [(HeaderName, &str); 2] = [
     (TURN_STATE, "x-codex-turn-state"),
     (
@@ -33,12 +34,13 @@ const FRAME_METADATA: [(HeaderName, &str); 2] = [
         "ws_request_header_x_openai_internal_codex_responses_lite",
     ),
 ];
-/// Headers that change with each turn of a conversation, and don't identify a connection.
+/// Headers that change with each turn of a conversation. They are sent in the handshake, but don't prevent the reuse of
+/// a connection.
 const PER_TURN: [HeaderName; 2] =
     [HeaderName::from_static("x-codex-turn-metadata"), HeaderName::from_static("x-codex-window-id")];
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 
-/// The headers of a handshake, and the metadata of the request's frame.
+/// The headers of a handshake, and the metadata of the frame of its first request.
 #[derive(Debug)]
 pub(super) struct Handshake {
     headers: HeaderMap,
@@ -63,17 +65,19 @@ impl Handshake {
         Self { headers, metadata, key }
     }
 
-    /// Identifies the connections that a request can use: equal for all requests of one conversation of one login.
+    /// Identifies the connections that the request can use: equal for all requests with the same endpoint and handshake
+    /// headers, which include the token and the session.
     pub(super) fn key(&self) -> &str {
         &self.key
     }
 
+    /// Names and values of the metadata.
     pub(super) fn metadata(&self) -> Vec<(&str, &str)> {
         self.metadata.iter().map(|(name, value)| (*name, value.as_str())).collect()
     }
 }
 
-/// Hashes the headers, because they include the token.
+/// Hashes endpoint and headers. A hash, because the headers include the token.
 fn key(endpoint: &Endpoint, headers: &HeaderMap) -> String {
     let lasting = headers.iter().filter(|(name, _)| !PER_TURN.contains(name));
     let mut lines: Vec<_> = lasting.map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

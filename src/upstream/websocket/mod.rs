@@ -4,7 +4,8 @@
 //! another connection. Idle connections are pooled. A request that continues the last response of its connection is
 //! sent without the input that the backend already has. If the backend rejects it because the connection is too old or
 //! the response is no longer stored, or if the connection was stale (see [`STALE_AFTER`]), the whole request is sent
-//! again at once on a new connection. Dropping a response before its end closes its connection.
+//! again at once on a new connection. With `auto`, a WebSocket that fails makes requests use server-sent events for a
+//! while. Dropping a response before its end closes its connection.
 
 mod early;
 mod exchange;
@@ -30,18 +31,18 @@ use pool::ConnectionPool;
 
 pub(super) use exchange::Exchange;
 
-/// How long WebSockets are avoided after the backend has refused one (HTTP 426).
+/// How long `auto` avoids WebSockets after the backend has refused one (HTTP 426).
 const AVOID_AFTER_REFUSAL: Duration = Duration::from_secs(60 * 60);
-/// How long WebSockets are avoided after one has failed, for example because of a proxy in between.
+/// How long `auto` avoids WebSockets after one has failed, for example because of a proxy in between.
 const AVOID_AFTER_FAILURE: Duration = Duration::from_secs(5 * 60);
-/// How often idle connections are checked.
+/// How often idle connections are checked: a connection that doesn't answer a ping until the next check is closed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Transport of responses (`upstream.transport`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "lower")]
 pub enum Transport {
-    /// Server-sent events, with one HTTP request each.
+    /// Server-sent events in the response to an HTTP request.
     Sse,
     /// WebSocket only.
     WebSocket,
@@ -54,11 +55,11 @@ pub enum Transport {
 pub(super) struct WebSockets {
     transport: Transport,
     pool: Arc<ConnectionPool>,
-    /// Until then, server-sent events are used instead.
+    /// When `auto` uses WebSockets again. `None` if none has failed.
     avoided_until: Mutex<Option<Instant>>,
 }
 
-/// A request with the headers and body that it has as an HTTP request.
+/// A request in the form that it has as an HTTP request.
 #[derive(Debug)]
 pub(super) struct EncodedRequest<'r> {
     pub(super) endpoint: &'r Endpoint,
@@ -67,7 +68,7 @@ pub(super) struct EncodedRequest<'r> {
     pub(super) recording: Option<&'r Recording>,
 }
 
-/// A committed event stream.
+/// A committed event stream of any transport.
 #[derive(Debug)]
 pub(super) struct OpenedStream {
     pub(super) events: EventStream,
@@ -84,11 +85,13 @@ pub(super) enum OpenError {
     Failed(Box<FailedAttempt>),
 }
 
+/// A failure over a WebSocket that fails the attempt.
 #[derive(Debug)]
 pub(super) struct FailedAttempt {
     pub(super) error: ProxyError,
-    /// Headers of the handshake and of the events.
+    /// The response headers so far.
     pub(super) headers: HeaderMap,
+    /// Whether an event of the response had arrived.
     has_event: bool,
 }
 
@@ -115,8 +118,11 @@ impl WebSockets {
         }
     }
 
-    /// Sends a request and reads its response up to the commit point. If the backend rejects the message as too large,
-    /// returns [`OpenError::FallBack`] if the setting allows it.
+    /// Sends a request and reads its response up to the commit point.
+    ///
+    /// # Errors
+    /// [`OpenError::FallBack`], with `auto` only, if the handshake fails for another reason than the account, or the
+    /// backend rejects the message as too large. Else [`OpenError::Failed`].
     pub(super) async fn open(
         &self,
         http: &HttpClient,
@@ -136,7 +142,7 @@ impl WebSockets {
         }
     }
 
-    /// Sends a request over an idle connection, or over a new one.
+    /// Sends a request over an idle connection, and over a new one if there is none or it was stale.
     async fn open_any(
         &self,
         http: &HttpClient,
@@ -175,6 +181,7 @@ impl WebSockets {
         sent
     }
 
+    /// Sends a request over this connection, and reads its response up to the commit point.
     async fn send(
         &self,
         mut exchange: Exchange,
@@ -191,7 +198,7 @@ impl WebSockets {
         }
         let mut events = EventStream::over_websocket(exchange, limits, started);
         if let Some(recording) = request.recording {
-            // Discards what arrived on a stale connection.
+            // Discards what was recorded on a stale connection.
             recording.restart();
             events.record(Some(recording.clone()));
         }
@@ -210,7 +217,7 @@ impl WebSockets {
         }
     }
 
-    /// Decides whether a failed handshake fails the attempt.
+    /// Decides whether a failed handshake fails the attempt, or server-sent events are used instead.
     fn handshake_failed(&self, error: ProxyError) -> OpenError {
         let status = match &error {
             ProxyError::Upstream(failure) => failure.status,
@@ -218,7 +225,7 @@ impl WebSockets {
         };
         match status {
             _ if self.transport != Transport::Auto => {}
-            // These are about the account, and don't depend on the transport.
+            // Refused token, payment required, rate limited: the same over HTTP.
             Some(401 | 402 | 429) => {}
             Some(426) => {
                 self.avoid(AVOID_AFTER_REFUSAL);
@@ -252,8 +259,8 @@ impl WebSockets {
     }
 }
 
-/// Whether a failure on a reused connection allows to send the request again: the backend has certainly not processed
-/// it, or the connection was stale.
+/// Whether a failure on a reused connection allows sending the request again: the backend has rejected it because of
+/// the connection, or the connection was closed while idle (see [`STALE_AFTER`]).
 fn is_stale(attempt: &FailedAttempt, idle: Duration) -> bool {
     const CODES: [&str; 2] = ["previous_response_not_found", "websocket_connection_limit_reached"];
     match &attempt.error {

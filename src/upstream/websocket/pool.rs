@@ -1,7 +1,8 @@
 //! Pools idle connections for the next request of their conversation.
 //!
-//! Number and idle time are bounded: connections that are idle too long, close to the backend's age limit, or don't
-//! respond to a ping are closed. Nothing waits for the network: pings from the backend are answered during a sweep.
+//! The number of connections is bounded. Those that are idle too long, close to the backend's age limit, or don't
+//! answer a ping are closed. Nothing waits for the network: a connection is only read when it is taken or during a
+//! [`ConnectionPool::sweep`], which is also when pings from the backend are answered.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,9 +18,10 @@ use tokio_tungstenite::tungstenite::Message;
 use super::super::event_class;
 use crate::protocol::codex::continuation::{KnownConversation, OutgoingBody};
 
+/// Maximum number of idle connections. Beyond it, the one that is idle for longest is closed.
 const MAX_IDLE: usize = 32;
 const MAX_IDLE_TIME: Duration = Duration::from_secs(5 * 60);
-/// The backend closes connections after an hour.
+/// Age at which a connection is not reused any more. The backend closes connections after an hour.
 const MAX_AGE: Duration = Duration::from_secs(55 * 60);
 
 /// An open connection.
@@ -30,18 +32,20 @@ pub(super) struct Connection {
     pub(super) conversation: Option<KnownConversation>,
     /// Headers of the handshake that apply to the next response.
     pub(super) headers: HeaderMap,
-    /// See [`super::handshake::Handshake::key`].
+    /// Which requests can use it, see [`super::handshake::Handshake::key`].
     key: String,
     opened: Instant,
     ping: PingState,
 }
 
+/// Whether the last ping was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PingState {
     Answered,
     Outstanding,
 }
 
+/// The idle connections.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionPool {
     /// Longest idle first.
@@ -59,7 +63,7 @@ impl Connection {
         Self { stream, conversation: None, headers, key, opened: Instant::now(), ping: PingState::Answered }
     }
 
-    /// Whether the connection is open and no unread message belongs to a response.
+    /// Reads what has arrived. Returns whether the connection is open and none of it belongs to a response.
     fn is_quiet(&mut self) -> bool {
         loop {
             match self.stream.next().now_or_never() {
@@ -72,7 +76,8 @@ impl Connection {
         }
     }
 
-    /// Answers pings, and sends one. Returns whether the connection is alive: the last ping was answered.
+    /// Reads what has arrived, and sends a ping. Returns whether the connection is alive: the previous ping was
+    /// answered.
     fn check(&mut self) -> bool {
         if !self.is_quiet() || self.ping == PingState::Outstanding {
             return false;
@@ -83,14 +88,14 @@ impl Connection {
     }
 }
 
-/// Whether an event doesn't belong to a response, such as rate limits, and may arrive after one.
+/// Whether an event, such as rate limits, belongs to no response and may therefore arrive between two.
 fn is_unrelated(data: &[u8]) -> bool {
     event_class::kind(data).is_some_and(|kind| kind != "error" && !kind.starts_with("response."))
 }
 
 impl ConnectionPool {
-    /// Takes a connection for a request, preferably the one whose conversation it continues. Also returns how long the
-    /// connection was idle.
+    /// Takes a connection with this key, preferably the one whose conversation the request continues, else the one that
+    /// is idle for the shortest time. Also returns how long it was idle.
     pub(super) fn take(&self, key: &str, request: &OutgoingBody<'_>) -> Option<(Connection, Duration)> {
         let now = Instant::now();
         let mut idle = self.lock();

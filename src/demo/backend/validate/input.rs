@@ -1,4 +1,4 @@
-//! Input items: their types, roles, parts, and the pairing of calls with outputs.
+//! Checks the input items: types, roles, parts, and the pairing of calls with outputs.
 //!
 //! Every call needs exactly one output that comes after it, and every output a call before it.
 
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::{Refusal, missing_or_invalid, short_enough, tools};
 
-/// Types of calls, types of their outputs, and their name in messages.
+/// Types of calls, types of their outputs, and the name of the call in error messages.
 const PAIRS: [(&[&str], &[&str], &str); 2] = [
     (&["function_call", "local_shell_call"], &["function_call_output", "local_shell_call_output"], "function call"),
     (&["custom_tool_call"], &["custom_tool_call_output"], "custom tool call"),
 ];
-/// Types of items that aren't paired.
+/// Types of items that need no counterpart. Only messages are checked further.
 const SINGLES: [&str; 7] = [
     "message",
     "reasoning",
@@ -23,7 +23,9 @@ const SINGLES: [&str; 7] = [
     "tool_search_output",
     "compaction_trigger",
 ];
+/// Types of the parts of user messages, developer messages and tool outputs.
 const INPUT_PARTS: [&str; 4] = ["input_text", "input_image", "input_file", "input_audio"];
+/// Types of the parts of assistant messages.
 const OUTPUT_PARTS: [&str; 2] = ["output_text", "refusal"];
 
 /// Checks each item, then the pairing of calls and outputs.
@@ -37,7 +39,7 @@ pub(super) fn check(items: &[Value]) -> Result<(), Refusal> {
     PAIRS.into_iter().try_for_each(|(calls, outputs, named)| check_pairs(items, calls, outputs, named))
 }
 
-/// Returns whether the messages contain a word, ignoring case.
+/// Returns whether the messages contain this lowercase text, ignoring case.
 pub(super) fn mentions(items: &[Value], word: &str) -> bool {
     let in_text = |text: &Value| text.as_str().is_some_and(|text| text.to_lowercase().contains(word));
     items.iter().filter(|item| kind(item) == "message").any(|item| match &item["content"] {

@@ -1,13 +1,13 @@
 //! Checks the rules of the lite form.
 //!
-//! The real backend is known to require `reasoning.context`. The other rules reject what the official client never
-//! sends in this form.
+//! The real backend is known to require `reasoning.context`. The other rules are assumptions: they reject what the
+//! official client never sends in this form.
 
 use serde_json::{Map, Value};
 
 use super::{Refusal, tools};
 
-/// Checks a request in the lite form.
+/// Checks a request in the lite form; `input` has been checked already.
 pub(super) fn check(body: &Map<String, Value>, input: &[Value]) -> Result<(), Refusal> {
     let context = body.get("reasoning").map_or(&Value::Null, |reasoning| &reasoning["context"]);
     if context != "all_turns" {

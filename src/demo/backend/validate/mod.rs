@@ -1,7 +1,7 @@
 //! Rejects invalid requests with the error messages of the real backend.
 //!
-//! Like the real backend, it has an allowlist of members. Every request that passes can be answered. It checks
-//! only the format.
+//! Like the real backend, it accepts only listed members. A request that passes can be answered, unless a fault word in
+//! the prompt prevents that.
 
 mod input;
 mod lite;
@@ -13,6 +13,7 @@ use super::catalogue;
 use crate::demo::json_response::Refusal;
 use crate::protocol::codex::WireFormat;
 
+/// The members that a body may have.
 const MEMBERS: [&str; 15] = [
     "model",
     "instructions",
@@ -33,9 +34,10 @@ const MEMBERS: [&str; 15] = [
 const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 const SUMMARIES: [&str; 3] = ["auto", "concise", "detailed"];
 const VERBOSITIES: [&str; 3] = ["low", "medium", "high"];
-const KEY_LIMIT_CHARACTERS: usize = 64;
+/// Maximum length of call ids and of `prompt_cache_key`.
+const MAX_KEY_CHARACTERS: usize = 64;
 
-/// Checks a request body as the real backend does for this form.
+/// Checks a request body by the rules for this form. Returns its members.
 pub(super) fn check(body: &Value, format: WireFormat) -> Result<&Map<String, Value>, Refusal> {
     let body = body.as_object().ok_or_else(|| Refusal::rule("Request body must be a JSON object"))?;
     if let Some(name) = body.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
@@ -55,6 +57,7 @@ pub(super) fn check(body: &Value, format: WireFormat) -> Result<&Map<String, Val
     Ok(body)
 }
 
+/// Checks the members that must have one certain value.
 fn check_forced(body: &Map<String, Value>, format: WireFormat) -> Result<(), Refusal> {
     if format == WireFormat::Classic && !body.get("instructions").is_some_and(Value::is_string) {
         return Err(Refusal::rule("Instructions are required"));
@@ -68,6 +71,7 @@ fn check_forced(body: &Map<String, Value>, format: WireFormat) -> Result<(), Ref
     Ok(())
 }
 
+/// Checks `reasoning`, and returns the effort if it is a name.
 fn check_reasoning(body: &Map<String, Value>) -> Result<Option<&str>, Refusal> {
     let Some(reasoning) = present(body, "reasoning") else { return Ok(None) };
     let members = reasoning.as_object().ok_or_else(|| wrong_type("reasoning", "an object"))?;
@@ -169,6 +173,7 @@ fn present<'v>(members: &'v Map<String, Value>, name: &str) -> Option<&'v Value>
     members.get(name).filter(|value| !value.is_null())
 }
 
+/// Returns a member that must be one of the allowed texts, if it is present.
 fn one_of<'v>(
     members: &'v Map<String, Value>,
     name: &str,
@@ -187,11 +192,11 @@ fn one_of<'v>(
 
 fn short_enough(text: &str, param: &str) -> Result<(), Refusal> {
     let length = text.chars().count();
-    if length <= KEY_LIMIT_CHARACTERS {
+    if length <= MAX_KEY_CHARACTERS {
         return Ok(());
     }
     let message = format!(
-        "Invalid '{param}': string too long. Expected a string with maximum length {KEY_LIMIT_CHARACTERS}, but got a string with length {length} instead."
+        "Invalid '{param}': string too long. Expected a string with maximum length {MAX_KEY_CHARACTERS}, but got a string with length {length} instead."
     );
     Err(Refusal::invalid(Some("string_above_max_length"), param, message))
 }

@@ -1,12 +1,13 @@
 //! Checks `tools` and `tool_choice`.
 //!
-//! Names must match the backend's pattern, schemas must be objects, and a choice must name a listed tool.
+//! Names must match the backend's pattern, schemas must describe objects, and a choice must name a listed tool.
 
 use serde_json::{Map, Value};
 
 use super::{Refusal, missing_or_invalid, present, wrong_type};
 
-const NAME_LIMIT_CHARACTERS: usize = 64;
+const MAX_NAME_CHARACTERS: usize = 64;
+/// Types of the tools that the backend runs.
 const HOSTED: [&str; 5] = ["web_search", "image_generation", "tool_search", "local_shell", "shell"];
 
 /// Checks `tools` and `tool_choice`.
@@ -27,7 +28,7 @@ pub(super) fn is_hosted(tool: &Value) -> bool {
     tool["type"].as_str().is_some_and(|kind| HOSTED.contains(&kind))
 }
 
-/// Checks the tools in an input item.
+/// Checks the tools in an `additional_tools` item.
 pub(super) fn check_listed(item: &Value, at: &str) -> Result<(), Refusal> {
     let Some(tools) = item["tools"].as_array() else { return Err(missing_or_invalid(&format!("{at}.tools"))) };
     tools.iter().enumerate().try_for_each(|(index, tool)| check_tool(tool, &format!("{at}.tools[{index}]")))
@@ -36,13 +37,13 @@ pub(super) fn check_listed(item: &Value, at: &str) -> Result<(), Refusal> {
 /// Returns whether text is a valid name of a tool or a format.
 pub(super) fn is_name(text: &str) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == '-';
-    !text.is_empty() && text.len() <= NAME_LIMIT_CHARACTERS && text.chars().all(fits)
+    !text.is_empty() && text.len() <= MAX_NAME_CHARACTERS && text.chars().all(fits)
 }
 
 /// The error for an invalid name.
 pub(super) fn bad_name(param: &str) -> Refusal {
     let message = format!(
-        "Invalid '{param}': expected 1 to {NAME_LIMIT_CHARACTERS} characters that match the pattern '^[a-zA-Z0-9_-]+$'."
+        "Invalid '{param}': expected 1 to {MAX_NAME_CHARACTERS} characters that match the pattern '^[a-zA-Z0-9_-]+$'."
     );
     Refusal::invalid(Some("invalid_value"), param, message)
 }
