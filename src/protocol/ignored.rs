@@ -5,7 +5,7 @@ const MAX_NAMES: usize = 64;
 /// Longer names are truncated. The maximum length of a warning token, which begins with `ignored:`, is the same.
 const MAX_CHARACTERS: usize = 100;
 
-/// The names of ignored members, without duplicates, in the order of the request.
+/// The names of ignored members, without duplicates.
 ///
 /// Dialects note a member while they read the request, unless it can't change the response. They remove it again if it
 /// turns out to be used, such as an enforced token limit.
@@ -26,7 +26,7 @@ impl Ignored {
         self.0.retain(|name| is_kept(name));
     }
 
-    /// The names.
+    /// The names, in the order in which they were noted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }

@@ -155,14 +155,14 @@ impl Warnings {
         (!self.0.is_empty()).then(|| self.0.join(", "))
     }
 
-    /// The tokens.
+    /// The tokens, as in the header.
     #[must_use]
     pub fn tokens(&self) -> &[String] {
         &self.0
     }
 }
 
-/// A translated request.
+/// A translated request, and the reply that its response is fed to.
 #[derive(Debug)]
 pub struct Plan<'a, R> {
     /// The request for the backend.

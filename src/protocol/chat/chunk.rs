@@ -51,7 +51,7 @@ pub enum Chunk<'e> {
     },
     /// A complete image, rendered.
     Image(&'e str),
-    /// The finish reason.
+    /// The finish reason, after all content.
     Finished(&'static str),
     /// Token usage. A stream contains it only if the client requested it.
     Usage(Usage),

@@ -104,8 +104,8 @@ fn unsupported_reference(item: &Field<'_, '_>) -> ProxyError {
     Refusal::unsupported_value(item.to_string(), message)
 }
 
-/// Like the function for Chat bodies: whether a member that isn't used is reported as ignored. `None` if the member
-/// means the same as in a Chat body.
+/// Whether a member that isn't used is reported as ignored. `None` if the member means the same as in a Chat body,
+/// whose rules then apply. Rejects a member whose meaning the backend would have to support.
 pub(super) fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<Option<bool>, ProxyError> {
     let unsupported = |message: &str| Err(Refusal::unsupported_parameter(name, message));
     match name {

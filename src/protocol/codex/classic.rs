@@ -59,7 +59,7 @@ impl<'r, M: SerializeMap> Members<'r, M> {
         self.map.end()
     }
 
-    /// Writes the members after `stream` or `store`, which are the same in every format.
+    /// Writes the last members, from `include` on, which are the same in every format.
     pub(super) fn put_rest(&mut self, request: &Request<'_>) -> Result<(), M::Error> {
         let extra = &request.extra;
         self.put("include", &Include(&extra.include))?;

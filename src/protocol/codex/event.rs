@@ -17,21 +17,22 @@ use crate::protocol::json::string::{RawText, Str};
 /// An event of the backend's stream.
 #[derive(Clone, Debug)]
 pub enum UpstreamEvent<'a> {
-    /// The response started.
+    /// The response started (`response.created`).
     Created(ResponseObject<'a>),
-    /// An item started.
+    /// An item started (`response.output_item.added`).
     ItemAdded(ItemPosition<'a>, OutputItem<'a>),
-    /// An item is complete. The event has its whole content, including what deltas contained.
+    /// An item is complete (`response.output_item.done`). The event has its whole content, including that of the
+    /// deltas.
     ItemDone(ItemPosition<'a>, OutputItem<'a>),
-    /// A content part started.
+    /// A content part started (`response.content_part.added`).
     PartAdded(ItemPosition<'a>, ContentPart<'a>),
-    /// A content part is complete.
+    /// A content part is complete (`response.content_part.done`).
     PartDone(ItemPosition<'a>, ContentPart<'a>),
     /// A delta of visible text.
     Text(ItemPosition<'a>, RawText<'a>),
     /// The complete visible text of a part.
     TextDone(ItemPosition<'a>, RawText<'a>),
-    /// A citation.
+    /// A citation of a text part, as JSON.
     Annotation(ItemPosition<'a>, &'a RawValue),
     /// A delta of a refusal.
     Refusal(ItemPosition<'a>, RawText<'a>),
@@ -59,12 +60,12 @@ pub enum UpstreamEvent<'a> {
     Other {
         /// The event's type.
         kind: Str<'a>,
-        /// The whole event.
+        /// The JSON of the whole event.
         data: &'a str,
     },
     /// Not a JSON object with a type, or of a known type without its required members.
     Malformed {
-        /// The whole event.
+        /// The JSON of the whole event.
         data: &'a str,
     },
 }
@@ -111,7 +112,7 @@ pub struct ResponseObject<'a> {
     pub usage: Option<Usage>,
     /// Why the response ended early: `max_output_tokens`, `content_filter`, …
     pub incomplete_reason: Option<Str<'a>>,
-    /// The output items; in terminal events only, and often empty there.
+    /// The JSON array of output items; in terminal events only, and often empty there.
     pub output: Option<&'a RawValue>,
 }
 

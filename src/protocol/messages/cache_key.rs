@@ -1,7 +1,7 @@
 //! Derives the prompt cache key of a Messages request from the client's session.
 //!
 //! Claude Code sends its session id in a header; older releases send it in `metadata.user_id`. Subagents share the
-//! session but have other prompts, so model and agent id are part of the key.
+//! session but have other prompts, so the agent id is part of the key, as is the model.
 
 use std::borrow::Cow;
 

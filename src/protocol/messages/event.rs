@@ -35,7 +35,7 @@ pub enum Event<'e> {
     BlockStop(usize),
     /// Stop reason and usage, after the last block.
     End {
-        /// The stop reason.
+        /// Why the reply ended.
         reason: StopReason,
         /// The stop sequence that ended the text; `None` if none did.
         stop: Option<&'e str>,

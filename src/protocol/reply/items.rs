@@ -136,7 +136,8 @@ impl ItemTable {
         self.all.len() - 1
     }
 
-    /// The item at this position of the terminal event's list, which has `count` items. `None` if it is done already.
+    /// The item for a position of the terminal event's list, which has `count` items: found by id, else by output
+    /// index, else by kind, and otherwise added. `None` if it is done already.
     pub(in crate::protocol) fn listed(
         &mut self,
         position: usize,
@@ -148,26 +149,27 @@ impl ItemTable {
         let same = |own: &Option<String>, listed: &Option<Str<'_>>| {
             own.is_some() && own.as_deref() == listed.as_ref().map(Str::as_str)
         };
-        let is_here = |own: &AssembledItem| own.kind == kind && own.output_index == Some(position);
+        let is_at_position = |own: &AssembledItem| own.kind == kind && own.output_index == Some(position);
         // An index beyond the list means that the list is incomplete, so its positions are unreliable.
-        let is_nowhere =
+        let is_beyond_list =
             |own: &AssembledItem| own.output_index.and_then(|index| usize::try_from(index).ok()) >= Some(count);
-        let is_like = |own: &AssembledItem| {
+        let is_candidate = |own: &AssembledItem| {
             let has_ids = own.id.is_some() && item.id.is_some();
-            own.kind == kind && !has_ids && (own.output_index.is_none() || is_nowhere(own))
+            own.kind == kind && !has_ids && (own.output_index.is_none() || is_beyond_list(own))
         };
         let find = |fits: &dyn Fn(&AssembledItem) -> bool| {
             let mut free = self.all.iter().enumerate().filter(|(at, _)| !self.listed.contains(at));
             free.find(|(_, own)| fits(own)).map(|(at, _)| at)
         };
         let found = find(&|own| same(&own.id, &item.id) || same(&own.call_id, &item.call_id))
-            .or_else(|| find(&is_here))
-            .or_else(|| find(&is_like));
+            .or_else(|| find(&is_at_position))
+            .or_else(|| find(&is_candidate));
         let found = found.unwrap_or_else(|| self.add_listed(position, item, kind));
         self.listed.insert(found);
         (!self.get_mut(found).is_done()).then_some(found)
     }
 
+    /// Adds an item that no event but the terminal one contained.
     fn add_listed(&mut self, position: u64, item: &OutputItem<'_>, kind: ItemKind) -> usize {
         let is_shown = |own: &AssembledItem| {
             own.kind == ItemKind::Message && own.stage != ItemStage::New && self.texts == TextHandling::Sent

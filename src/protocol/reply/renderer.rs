@@ -1,4 +1,4 @@
-//! The interface of the APIs to the reply: each renders its pieces as events.
+//! The trait with which an API renders the pieces of a reply as its events, and the types that it uses.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -15,7 +15,7 @@ use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
 use crate::protocol::upstream_input::CallKind;
 
-/// A blank line, escaped. Separates joined messages.
+/// A blank line, escaped. Separates joined messages, and joined parts of reasoning.
 pub(in crate::protocol) const BLANK_LINE: &str = r"\n\n";
 
 /// An event of the API that `R` renders.

@@ -52,7 +52,7 @@ pub enum ReplyItem<'a> {
         /// The reasoning in encrypted form, with which a later request can continue it.
         encrypted: Option<Cow<'a, str>>,
     },
-    /// A call begins.
+    /// A call begins. Its arguments or input follow.
     CallStart {
         /// The call's id.
         id: Cow<'a, str>,
@@ -99,7 +99,7 @@ pub struct Search<'a> {
 /// A page that a web search found. Texts are escaped.
 #[derive(Clone, Debug)]
 pub struct Source<'a> {
-    /// The address.
+    /// The URL.
     pub url: Cow<'a, str>,
     /// The title. Empty if it is not known.
     pub title: Cow<'a, str>,
@@ -149,7 +149,7 @@ pub struct Citation<'a> {
     pub start_index: u64,
     /// End of the range, exclusive, in the same unit.
     pub end_index: u64,
-    /// The address of the source.
+    /// The URL of the source.
     pub url: Cow<'a, str>,
     /// The title of the source. May be empty.
     pub title: Cow<'a, str>,

@@ -80,7 +80,7 @@ impl ResponsesReply {
     /// Keeps the response for [`Reply::take_stored_response`](crate::protocol::Reply::take_stored_response), if it's to
     /// be stored.
     fn store(&mut self, response: &RawObject<'_>, output: &str, response_json: &str) {
-        let Some(ConversationContext { input, cache_key, scope }) = self.context.take() else { return };
+        let Some(ConversationContext { input, cache_key, scope }) = self.store_context.take() else { return };
         let Some(id) = response.text("id") else { return };
         let output: Vec<Box<RawValue>> = serde_json::from_str(output).unwrap_or_default();
         let (id, response) = (id.into_owned(), response_json.to_owned());

@@ -147,7 +147,7 @@ pub(super) fn repaired<'a>(
                     warnings.note("repaired:missing_tool_output");
                     unanswered.push(interrupted_output(*kind, call_id.clone()));
                 }
-                input.push(Item::from(item.with(&ItemEdits {
+                input.push(Item::from(item.edited(&ItemEdits {
                     call_id: Some(call_id),
                     drops_id,
                     ..ItemEdits::default()
@@ -157,7 +157,7 @@ pub(super) fn repaired<'a>(
                 if let (Pairing::Call(call_id, _), InputKind::Call(kind)) = (&pairings[*call], &kinds[*call]) {
                     let kind = Some(output_of(*kind));
                     let changes = ItemEdits { kind, call_id: Some(call_id), drops_id, ..ItemEdits::default() };
-                    input.push(Item::from(item.with(&changes)));
+                    input.push(Item::from(item.edited(&changes)));
                 }
             }
             (Pairing::Orphan, _) => {
@@ -167,7 +167,7 @@ pub(super) fn repaired<'a>(
             (Pairing::Repeated, _) => {}
             (_, InputKind::Message) => input.push(Item::from(message(item, drops_id))),
             (_, InputKind::Reasoning) => {
-                input.push(Item::from(item.with(&ItemEdits { drops_id: true, ..ItemEdits::default() })));
+                input.push(Item::from(item.edited(&ItemEdits { drops_id: true, ..ItemEdits::default() })));
             }
             _ => input.push(Item::from(if drops_id { item.without_id() } else { item })),
         }
@@ -201,5 +201,5 @@ fn output_of(kind: CallKind) -> &'static str {
 /// needs.
 fn message(item: InputItem<'_>, drops_id: bool) -> InputItem<'_> {
     let role = item.has("role", "system").then_some("developer");
-    item.with(&ItemEdits { role, drops_id, ..ItemEdits::default() })
+    item.edited(&ItemEdits { role, drops_id, ..ItemEdits::default() })
 }

@@ -213,7 +213,7 @@ impl ItemEdits<'_> {
 
 impl InputItem<'_> {
     /// Applies edits, and those that every item of its type needs.
-    pub(super) fn with(mut self, changes: &ItemEdits<'_>) -> Self {
+    pub(super) fn edited(mut self, changes: &ItemEdits<'_>) -> Self {
         match &mut self.source {
             ItemSource::Request { text, members, edits } => changes.apply(&self.kind, false, text, members, edits),
             // It has no id, and a role that the backend accepts.

@@ -49,7 +49,7 @@ impl<'a> From<&'a str> for RawEvent<'a> {
 }
 
 impl<'a> EventMembers<'a> {
-    /// A member.
+    /// The JSON of a member; `None` if it is missing.
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.all.get(name)
     }
@@ -59,7 +59,7 @@ impl<'a> EventMembers<'a> {
         &self.all
     }
 
-    /// Position of the item in the response.
+    /// Position in the response of the item that the event belongs to.
     pub(super) fn output_index(&self) -> Option<u64> {
         serde_json::from_str(self.get("output_index")?.get()).ok()
     }

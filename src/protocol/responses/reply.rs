@@ -56,7 +56,7 @@ pub struct ResponsesReply {
     /// `response.created` was sent.
     is_created: bool,
     /// What to store with the response; `None` if it's not to be stored.
-    pub(super) context: Option<ConversationContext>,
+    pub(super) store_context: Option<ConversationContext>,
     /// The response to store, once it is complete.
     pub(super) stored: Option<StoredResponse>,
     pub(super) encoder: EventEncoder,
@@ -86,9 +86,9 @@ impl Event<'_> {
 }
 
 impl ResponsesReply {
-    /// Creates the state of a response. With a `context`, the response is to be stored.
+    /// Creates the state of a response. With a `store_context`, the response is to be stored.
     #[must_use]
-    pub fn new(echo: ResponseEcho, context: Option<ConversationContext>) -> Self {
+    pub fn new(echo: ResponseEcho, store_context: Option<ConversationContext>) -> Self {
         Self {
             encoder: EventEncoder::new(&echo),
             echo,
@@ -99,7 +99,7 @@ impl ResponsesReply {
             assembler: Assembler::keeping_texts(),
             call_names: BTreeMap::new(),
             is_created: false,
-            context,
+            store_context,
             stored: None,
             usage: None,
             state: ReplyState::Open,
@@ -270,7 +270,7 @@ impl Reply for ResponsesReply {
     }
 
     fn restarted(self) -> Self {
-        Self::new(self.echo, self.context)
+        Self::new(self.echo, self.store_context)
     }
 
     fn document(self) -> Result<Bytes, ProxyError> {

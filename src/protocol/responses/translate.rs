@@ -22,7 +22,7 @@ use crate::protocol::upstream_input::parameters::{self, ClampWarning};
 use crate::protocol::upstream_input::{cache, schema};
 use crate::protocol::{Context, Mode};
 
-/// A translated request.
+/// A translated request, from which [`Responses`](super::Responses) and [`Compaction`](super::Compaction) make a plan.
 #[derive(Debug)]
 pub struct Translation<'a> {
     /// The request to the backend.

@@ -12,7 +12,7 @@ use crate::protocol::Context;
 use crate::protocol::codex::Request;
 use crate::protocol::json::input_text::JsonText;
 
-/// Maximum length of the text that goes into a derived key, for texts that are longer.
+/// A longer text of the first user message goes into a derived key only up to this length.
 const PREFIX_BYTES: usize = 64 * 1024;
 /// The longest key, or id in a header, that the backend accepts, in characters.
 pub const MAX_CHARS: usize = 64;

@@ -14,7 +14,7 @@ use super::{Digest, finish, update};
 use crate::protocol::codex::OutputItem;
 use crate::protocol::json::string::{RawText, Str};
 
-/// Members that are not part of the meaning of an item of another type than messages, reasoning and calls.
+/// Members that are not part of an item's meaning, for types of items that aren't interpreted.
 const INCIDENTAL: [&str; 4] = ["id", "status", "phase", "internal_chat_message_metadata_passthrough"];
 /// Longer items and arguments are compared as text: parsed values take many times the memory of their JSON.
 const MAX_PARSED_BYTES: usize = 256 * 1024;

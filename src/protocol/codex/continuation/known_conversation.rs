@@ -106,7 +106,8 @@ impl Continuation {
 }
 
 impl ResponseTracker {
-    /// Starts tracking with the conversation of a request that is about to be sent.
+    /// Starts tracking with the conversation of a request that is about to be sent. `continuation` is that of its
+    /// frame.
     #[must_use]
     pub fn new(request: &OutgoingBody<'_>, continuation: Option<Continuation>) -> Self {
         let (known_count, mut items) = continuation.map_or((0, Vec::new()), |from| (from.known_count, from.items));

@@ -28,9 +28,9 @@ pub enum Content<'r> {
     FileUrl(&'r str),
     /// An item that is sent byte for byte.
     RawItem(&'r RawValue),
-    /// A tool.
+    /// The JSON of a tool.
     Tool(&'r RawValue),
-    /// The output format.
+    /// The JSON of the output format.
     Format(&'r RawValue),
 }
 

@@ -30,7 +30,7 @@ pub enum ClientFrame {
     Create(Box<CreateRequest>),
     /// Cancels the current response.
     Cancel,
-    /// Needs no action.
+    /// Needs no action: the client confirms a response.
     Ignored,
 }
 

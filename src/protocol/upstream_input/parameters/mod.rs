@@ -27,7 +27,7 @@ use crate::protocol::{Context, Ignored, Mode};
 /// Maximum number of OpenAI's `stop` sequences.
 const MAX_STOPS: usize = 4;
 
-/// The settings that the dialects share, except Responses.
+/// The settings of the dialects other than Responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommonOptions {
     /// System prompt for requests without one (`default_instructions`).
