@@ -28,7 +28,7 @@ impl Refusal {
     }
 
     /// Status 400 in the gateway's format.
-    pub(super) fn rule(detail: impl Into<String>) -> Self {
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::detail(StatusCode::BAD_REQUEST, detail)
     }
 
@@ -41,7 +41,7 @@ impl Refusal {
     }
 
     /// Status 401 for an invalid access token.
-    pub(super) fn token(code: &str, message: &str) -> Self {
+    pub(super) fn invalid_token(code: &str, message: &str) -> Self {
         let error = json!({ "message": message, "type": null, "param": null, "code": code });
         let status = StatusCode::UNAUTHORIZED;
         Self { status, body: json!({ "error": error, "status": 401 }), headers: Vec::new() }

@@ -39,8 +39,8 @@ pub(super) struct ResponseMeta {
 /// Writes the events of one response.
 #[derive(Debug)]
 pub(super) struct EventWriter {
-    head: ResponseMeta,
-    frames: Vec<TimedEvent>,
+    meta: ResponseMeta,
+    events: Vec<TimedEvent>,
     /// Of the next event.
     sequence_number: u64,
     /// Of the next item.
@@ -52,10 +52,10 @@ pub(super) struct EventWriter {
 
 impl EventWriter {
     /// Starts a response with its first two events.
-    pub(super) fn new(head: ResponseMeta) -> Self {
+    pub(super) fn new(meta: ResponseMeta) -> Self {
         let mut writer = Self {
-            head,
-            frames: Vec::new(),
+            meta,
+            events: Vec::new(),
             sequence_number: 0,
             output_index: 0,
             written_characters: 0,
@@ -70,7 +70,7 @@ impl EventWriter {
 
     /// Returns all events.
     pub(super) fn finish(self) -> Vec<TimedEvent> {
-        self.frames
+        self.events
     }
 
     /// Estimates the output tokens at four characters each: `(all, reasoning)`.
@@ -81,17 +81,17 @@ impl EventWriter {
 
     /// Removes all events after the first half of the last item's deltas.
     pub(super) fn drop_second_half(&mut self) {
-        let is_delta = |frame: &&TimedEvent| frame.event.get("delta").is_some();
+        let is_delta = |timed: &&TimedEvent| timed.event.get("delta").is_some();
         let last = self.output_index.saturating_sub(1);
-        let is_last = |frame: &TimedEvent| frame.event["output_index"] == last;
-        let deltas = self.frames.iter().filter(|frame| is_last(frame)).filter(is_delta).count();
+        let is_last = |timed: &TimedEvent| timed.event["output_index"] == last;
+        let deltas = self.events.iter().filter(|timed| is_last(timed)).filter(is_delta).count();
         let mut left = deltas.div_ceil(2);
-        let kept = self.frames.iter().position(|frame| {
-            left -= usize::from(is_last(frame) && is_delta(&frame) && left > 0);
-            is_last(frame) && left == 0 && is_delta(&frame)
+        let kept = self.events.iter().position(|timed| {
+            left -= usize::from(is_last(timed) && is_delta(&timed) && left > 0);
+            is_last(timed) && left == 0 && is_delta(&timed)
         });
         if let Some(kept) = kept {
-            self.frames.truncate(kept + 1);
+            self.events.truncate(kept + 1);
             self.sequence_number = kept as u64 + 1;
         }
     }
@@ -117,13 +117,13 @@ impl EventWriter {
     }
 
     fn response(&self, status: &str, more: Value) -> Value {
-        let mut response = self.head.echo.clone();
+        let mut response = self.meta.echo.clone();
         merge(
             &mut response,
             json!({
-                "id": format!("resp_demo_{}", self.head.key),
+                "id": format!("resp_demo_{}", self.meta.key),
                 "object": "response",
-                "created_at": self.head.created_at,
+                "created_at": self.meta.created_at,
                 "status": status,
                 "output": [],
                 "store": false,
@@ -188,7 +188,7 @@ impl EventWriter {
             Payload::Input(text) => ("custom_tool_call", "ctc", "input", text, "response.custom_tool_call_input"),
         };
         let id = self.id(prefix);
-        let call_id = format!("call_demo_{}_{}", self.head.key, self.output_index);
+        let call_id = format!("call_demo_{}_{}", self.meta.key, self.output_index);
         let item = |status: &str, text: &str| {
             let mut item = json!({ "id": id, "type": kind, "status": status, "call_id": call_id, "name": name });
             item[member] = json!(text);
@@ -251,8 +251,8 @@ impl EventWriter {
     fn deltas(&mut self, kind: &str, at: &Value, text: &str) {
         for piece in pieces(text) {
             self.put_at(kind, at, json!({ "delta": piece }));
-            if let Some(frame) = self.frames.last_mut() {
-                frame.delay = self.head.delay;
+            if let Some(timed) = self.events.last_mut() {
+                timed.delay = self.meta.delay;
             }
         }
         self.written_characters += text.chars().count();
@@ -270,11 +270,11 @@ impl EventWriter {
         event["type"] = json!(kind);
         event["sequence_number"] = json!(self.sequence_number);
         self.sequence_number += 1;
-        self.frames.push(TimedEvent { delay: Duration::ZERO, event });
+        self.events.push(TimedEvent { delay: Duration::ZERO, event });
     }
 
     fn id(&self, prefix: &str) -> String {
-        format!("{prefix}_demo_{}_{}", self.head.key, self.output_index)
+        format!("{prefix}_demo_{}_{}", self.meta.key, self.output_index)
     }
 }
 

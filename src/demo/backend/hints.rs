@@ -21,7 +21,7 @@ pub(super) struct Hints {
     names: Vec<String>,
     number: Option<f64>,
     /// Index of the call among several of the same tool.
-    turn: usize,
+    call_index: usize,
 }
 
 impl Hints {
@@ -31,17 +31,17 @@ impl Hints {
             let word = word.trim_matches(|character: char| !character.is_ascii_digit() && character != '-');
             word.parse().ok().filter(|number: &f64| number.abs() < 1e9)
         });
-        Self { user_text: user_text.to_owned(), names: names(user_text), number, turn: 0 }
+        Self { user_text: user_text.to_owned(), names: names(user_text), number, call_index: 0 }
     }
 
     /// The values for one of several calls of the same tool, by its index: each call gets another place and enum value.
-    pub(super) fn for_call(&self, turn: usize) -> Self {
-        Self { turn, ..self.clone() }
+    pub(super) fn for_call(&self, call_index: usize) -> Self {
+        Self { call_index, ..self.clone() }
     }
 
     /// The index of the call among several of the same tool.
-    pub(super) fn turn(&self) -> usize {
-        self.turn
+    pub(super) fn call_index(&self) -> usize {
+        self.call_index
     }
 
     /// The number of places and names in the prompt.
@@ -62,7 +62,7 @@ impl Hints {
 
     /// Returns text for a member with this name; for one of a list, `index` is its index in the list.
     pub(super) fn text_for(&self, member: &str, index: usize) -> String {
-        let nth = self.turn + index;
+        let nth = self.call_index + index;
         let member = member.to_lowercase();
         if Self::is_place(&member) {
             let sample = || SAMPLE_PLACES[nth % SAMPLE_PLACES.len()].to_owned();

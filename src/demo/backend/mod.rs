@@ -98,7 +98,8 @@ async fn respond(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     authenticate(responses.sessions(), &headers)?;
-    let body: Value = serde_json::from_slice(&body).map_err(|_| Refusal::rule("Request body is not valid JSON"))?;
+    let body: Value =
+        serde_json::from_slice(&body).map_err(|_| Refusal::bad_request("Request body is not valid JSON"))?;
     Ok(responses.answer(&body, form_of(&headers, &body))?.into_response())
 }
 
@@ -129,13 +130,13 @@ fn authenticate(sessions: &Sessions, headers: &HeaderMap) -> Result<(), Refusal>
     };
     match sessions.token_state(token) {
         TokenState::Expired => {
-            return Err(Refusal::token(
+            return Err(Refusal::invalid_token(
                 "token_expired",
                 "Provided authentication token is expired. Please try signing in again.",
             ));
         }
         TokenState::Unknown => {
-            return Err(Refusal::token(
+            return Err(Refusal::invalid_token(
                 "token_invalidated",
                 "Your authentication token has been invalidated. Please try signing in again.",
             ));

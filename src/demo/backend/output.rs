@@ -71,7 +71,7 @@ pub(super) fn outputs(prompt: &Prompt<'_>, fault: Option<Fault>) -> Vec<Output> 
     }
     let calls = if prompt.choice == ToolChoice::None { Vec::new() } else { calls(prompt) };
     if calls.is_empty() {
-        if prompt.turn.is_none() {
+        if prompt.script_step.is_none() {
             add_hosted_calls(prompt, &mut outputs);
         }
         outputs.push(message(prompt, &outputs));
@@ -87,14 +87,14 @@ fn summary(prompt: &Prompt<'_>) -> Option<String> {
 }
 
 fn calls(prompt: &Prompt<'_>) -> Vec<Output> {
-    match &prompt.turn {
+    match &prompt.script_step {
         Some(ScriptStep::Call(tool, payload)) => return vec![call(tool, payload.clone())],
         Some(ScriptStep::Report(_) | ScriptStep::Summarize(_) | ScriptStep::Finished) => return Vec::new(),
         None => {}
     }
     let hints = Hints::read(&prompt.user_text);
     let requested = requested_tools(prompt);
-    let is_both = words(prompt.request).any(|word| BOTH_WORDS.contains(&word.as_str()));
+    let is_both = words(prompt.request_text).any(|word| BOTH_WORDS.contains(&word.as_str()));
     let tools: Vec<&ClientTool<'_>> = match requested.as_slice() {
         [] => return Vec::new(),
         [first, ..] if !prompt.parallel => vec![*first],
@@ -102,8 +102,8 @@ fn calls(prompt: &Prompt<'_>) -> Vec<Output> {
         several => several.iter().copied().take(MAX_CALLS).collect(),
     };
     let is_repeated = requested.len() == 1;
-    let turn = |index: usize| if is_repeated { index } else { 0 };
-    let filled = |(index, tool)| call(tool, payload(tool, prompt, &hints.for_call(turn(index))));
+    let call_index = |index: usize| if is_repeated { index } else { 0 };
+    let filled = |(index, tool)| call(tool, payload(tool, prompt, &hints.for_call(call_index(index))));
     tools.into_iter().enumerate().map(filled).collect()
 }
 
@@ -123,7 +123,7 @@ fn requested_tools<'p, 'b>(prompt: &'p Prompt<'b>) -> Vec<&'p ClientTool<'b>> {
     if !is_forced && !prompt.returned.is_empty() {
         return Vec::new();
     }
-    let request = prompt.request.to_lowercase();
+    let request = prompt.request_text.to_lowercase();
     let named: Vec<_> = prompt.tools.iter().filter(|tool| request.contains(&tool.name.to_lowercase())).collect();
     if !named.is_empty() {
         return named;
@@ -158,7 +158,7 @@ fn payload(tool: &ClientTool<'_>, prompt: &Prompt<'_>, hints: &Hints) -> Payload
     match tool.schema {
         Some(Value::Null) => Payload::Arguments("{}".to_owned()),
         Some(schema) => Payload::Arguments(fill(schema, MemberScope::Required, hints).to_string()),
-        None => Payload::Input(quote(prompt.request)),
+        None => Payload::Input(quote(prompt.request_text)),
     }
 }
 
@@ -174,10 +174,10 @@ fn add_hosted_calls(prompt: &Prompt<'_>, outputs: &mut Vec<Output>) {
         prompt.hosted.contains(&kind) && (is_forced || is_asked)
     };
     if wanted("web_search", &SEARCH_WORDS) {
-        outputs.push(Output::Search { query: quote(prompt.request) });
+        outputs.push(Output::Search { query: quote(prompt.request_text) });
     }
     if wanted("image_generation", &DRAW_WORDS) {
-        outputs.push(Output::Picture { prompt: quote(prompt.request) });
+        outputs.push(Output::Picture { prompt: quote(prompt.request_text) });
     }
 }
 
@@ -221,7 +221,7 @@ fn prose(prompt: &Prompt<'_>, before: &[Output]) -> Output {
 /// Describes the tool results or the progress of a script, or else quotes the prompt.
 fn describe_input(prompt: &Prompt<'_>) -> Vec<String> {
     let returned = |(name, output): &(&str, String)| format!("The tool {name} returned: {}", quote(output));
-    match &prompt.turn {
+    match &prompt.script_step {
         Some(ScriptStep::Report(report)) => {
             let unavailable =
                 report.unavailable.iter().map(|name| format!("The tool {} is not available.", quote(name)));

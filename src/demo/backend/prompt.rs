@@ -19,7 +19,7 @@ pub(super) struct Prompt<'b> {
     /// All text of the last user message.
     pub(super) user_text: String,
     /// The last text part of that message: what the user asks for.
-    pub(super) request: &'b str,
+    pub(super) request_text: &'b str,
     /// Number of images in the input since the last reply.
     pub(super) images: usize,
     /// Number of files in the input since the last reply.
@@ -39,7 +39,7 @@ pub(super) struct Prompt<'b> {
     /// The object `reasoning`, or null.
     pub(super) reasoning: &'b Value,
     /// The next step of the script, if the conversation contains one.
-    pub(super) turn: Option<ScriptStep<'b>>,
+    pub(super) script_step: Option<ScriptStep<'b>>,
     /// Whether the request is to fail as too long, because of [`OVERFLOW_WORD`].
     pub(super) is_too_long: bool,
 }
@@ -79,7 +79,7 @@ impl<'b> Prompt<'b> {
         let mut prompt = Self {
             is_compaction: input.last().is_some_and(|item| item["type"] == "compaction_trigger"),
             user_text: texts.join(" "),
-            request: texts.last().copied().unwrap_or_default(),
+            request_text: texts.last().copied().unwrap_or_default(),
             images: count(since, "input_image"),
             files: count(since, "input_file"),
             returned: returned(input),
@@ -89,7 +89,7 @@ impl<'b> Prompt<'b> {
             parallel: body.get("parallel_tool_calls").is_none_or(|value| value != false),
             format: body.get("text").map_or(&Value::Null, |text| &text["format"]),
             reasoning: body.get("reasoning").unwrap_or(&Value::Null),
-            turn: None,
+            script_step: None,
             is_too_long: is_too_long(input),
         };
         let listed = input.iter().filter(|item| item["type"] == "additional_tools").map(|item| &item["tools"]);
@@ -97,13 +97,13 @@ impl<'b> Prompt<'b> {
             prompt.offer(tool, None);
         }
         prompt.choose(body.get("tool_choice").unwrap_or(&Value::Null));
-        prompt.turn = script::next_step(input, &prompt.tools, requested_reply(input));
+        prompt.script_step = script::next_step(input, &prompt.tools, requested_reply(input));
         prompt
     }
 
-    /// Returns whether [`Self::request`] contains a word. `wanted` must be in lowercase.
+    /// Returns whether [`Self::request_text`] contains a word. `wanted` must be in lowercase.
     pub(super) fn has_word(&self, wanted: &str) -> bool {
-        words(self.request).any(|word| word == wanted)
+        words(self.request_text).any(|word| word == wanted)
     }
 
     /// Adds a tool that the request lists.

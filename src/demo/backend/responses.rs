@@ -55,8 +55,8 @@ pub(super) enum StreamEnd {
 /// A response that is ready to be sent.
 pub(super) struct PreparedResponse {
     pub(super) headers: HeaderMap,
-    pub(super) frames: Vec<TimedEvent>,
-    pub(super) close: StreamEnd,
+    pub(super) events: Vec<TimedEvent>,
+    pub(super) end: StreamEnd,
 }
 
 impl Responses {
@@ -93,9 +93,9 @@ impl Responses {
             echo: echo(request),
             delay: if fault == Some(Fault::Slow) { SLOW_DELAY } else { DELTA_DELAY },
         };
-        let (mut frames, close) = response_events(head, request, &prompt, fault);
-        frames.insert(0, TimedEvent { delay: Duration::ZERO, event: quota::event(self.sessions.now()) });
-        Ok(PreparedResponse { headers: self.headers(&key, request), frames, close })
+        let (mut events, end) = response_events(head, request, &prompt, fault);
+        events.insert(0, TimedEvent { delay: Duration::ZERO, event: quota::event(self.sessions.now()) });
+        Ok(PreparedResponse { headers: self.headers(&key, request), events, end })
     }
 
     /// Like [`Self::answer`], on a WebSocket that has been used before and may report its age limit.
@@ -120,17 +120,13 @@ impl Responses {
     pub(super) fn prewarmed(&self, body: &Value, format: WireFormat) -> Result<PreparedResponse, Refusal> {
         let is_empty = body["input"].as_array().is_some_and(Vec::is_empty);
         let request = if is_empty { body.as_object() } else { Some(validate::check(body, format)?) };
-        let request = request.ok_or_else(|| Refusal::rule("Request body must be a JSON object"))?;
+        let request = request.ok_or_else(|| Refusal::bad_request("Request body must be a JSON object"))?;
         let key = self.key(body);
         let created_at = unix(self.sessions.now());
         let mut writer =
             EventWriter::new(ResponseMeta { key: key.clone(), created_at, echo: echo(request), delay: DELTA_DELAY });
         writer.end("completed", json!({ "usage": usage(request, &writer) }));
-        Ok(PreparedResponse {
-            headers: self.headers(&key, request),
-            frames: writer.finish(),
-            close: StreamEnd::Complete,
-        })
+        Ok(PreparedResponse { headers: self.headers(&key, request), events: writer.finish(), end: StreamEnd::Complete })
     }
 
     /// Returns the HTTP error of a fault, if it has one.
@@ -199,7 +195,7 @@ impl Responses {
 impl PreparedResponse {
     /// Converts to a streaming HTTP response.
     pub(super) fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from_stream(stream(self.frames, self.close)));
+        let mut response = Response::new(Body::from_stream(stream(self.events, self.end)));
         *response.headers_mut() = self.headers;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -294,15 +290,15 @@ fn text(request: &Map<String, Value>, name: &str) -> String {
     request.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn stream(frames: Vec<TimedEvent>, close: StreamEnd) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    let broken = (close == StreamEnd::Aborted)
+fn stream(events: Vec<TimedEvent>, end: StreamEnd) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let broken = (end == StreamEnd::Aborted)
         .then(|| Err(io::Error::other("this connection error is simulated by the codex-proxy demo")));
-    let events = stream::iter(frames).then(|frame| async move {
-        if !frame.delay.is_zero() {
-            tokio::time::sleep(frame.delay).await;
+    let events = stream::iter(events).then(|timed| async move {
+        if !timed.delay.is_zero() {
+            tokio::time::sleep(timed.delay).await;
         }
-        let kind = frame.event["type"].as_str().unwrap_or_default();
-        Ok(Bytes::from(format!("event: {kind}\ndata: {}\n\n", frame.event)))
+        let kind = timed.event["type"].as_str().unwrap_or_default();
+        Ok(Bytes::from(format!("event: {kind}\ndata: {}\n\n", timed.event)))
     });
     events.chain(stream::iter(broken))
 }

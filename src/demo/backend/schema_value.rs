@@ -31,9 +31,9 @@ pub(super) enum MemberScope {
 }
 
 /// Returns a value for `schema`.
-pub(super) fn fill(schema: &Value, reach: MemberScope, hints: &Hints) -> Value {
+pub(super) fn fill(schema: &Value, scope: MemberScope, hints: &Hints) -> Value {
     let left = Cell::new(MAX_VALUES);
-    Filler { root: schema, reach, hints, left: &left }.value(schema, Position { name: "", index: 0, depth: 0 })
+    Filler { root: schema, scope, hints, left: &left }.value(schema, Position { name: "", index: 0, depth: 0 })
 }
 
 /// Generates the value of one schema document.
@@ -41,7 +41,7 @@ pub(super) fn fill(schema: &Value, reach: MemberScope, hints: &Hints) -> Value {
 struct Filler<'s> {
     /// The document that references point into.
     root: &'s Value,
-    reach: MemberScope,
+    scope: MemberScope,
     hints: &'s Hints,
     /// How many more values may be generated.
     left: &'s Cell<usize>,
@@ -69,7 +69,7 @@ impl<'s> Filler<'s> {
             return constant.clone();
         }
         if let Some(choices) = schema["enum"].as_array().filter(|choices| !choices.is_empty()) {
-            return choices[(at.index + self.hints.turn()) % choices.len()].clone();
+            return choices[(at.index + self.hints.call_index()) % choices.len()].clone();
         }
         if let Some(union) = ["anyOf", "oneOf"].iter().find_map(|name| schema[*name].as_array()) {
             return self.value(pick(union, at.depth), deeper);
@@ -101,7 +101,7 @@ impl<'s> Filler<'s> {
     fn object(&self, schema: &'s Value, at: Position<'s>) -> Value {
         let required: Vec<&str> =
             schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let all = self.reach == MemberScope::All && at.depth < FULL_DEPTH;
+        let all = self.scope == MemberScope::All && at.depth < FULL_DEPTH;
         let mut members = Map::new();
         for (name, member) in schema["properties"].as_object().into_iter().flatten() {
             if all || required.contains(&name.as_str()) {

@@ -70,10 +70,10 @@ fn answer(
 impl PreviousResponse {
     /// Parses a frame. Returns the request, with the stored items before its input if it continues the last response.
     fn request(&self, frame: &str) -> Result<Value, Refusal> {
-        let invalid = || Refusal::rule("Request body is not valid JSON");
+        let invalid = || Refusal::bad_request("Request body is not valid JSON");
         let mut request: Map<String, Value> = serde_json::from_str(frame).map_err(|_| invalid())?;
         if request.remove("type").is_none_or(|kind| kind != "response.create") {
-            return Err(Refusal::rule("Unknown event type"));
+            return Err(Refusal::bad_request("Unknown event type"));
         }
         if let Some(previous) = request.remove("previous_response_id").filter(|previous| !previous.is_null()) {
             if self.response_id.is_empty() || previous != *self.response_id {
@@ -107,14 +107,14 @@ async fn send(
     let headers =
         object(response.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))));
     send_event(socket, &json!({ "type": "response.metadata", "headers": headers })).await?;
-    for frame in response.frames {
-        if !frame.delay.is_zero() {
-            tokio::time::sleep(frame.delay).await;
+    for timed in response.events {
+        if !timed.delay.is_zero() {
+            tokio::time::sleep(timed.delay).await;
         }
-        previous_response.record(&frame.event);
-        send_event(socket, &frame.event).await?;
+        previous_response.record(&timed.event);
+        send_event(socket, &timed.event).await?;
     }
-    let is_complete = !matches!(response.close, StreamEnd::Aborted | StreamEnd::Truncated);
+    let is_complete = !matches!(response.end, StreamEnd::Aborted | StreamEnd::Truncated);
     if is_complete { Ok(()) } else { Err(Disconnected) }
 }
 

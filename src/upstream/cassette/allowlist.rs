@@ -2,8 +2,8 @@
 //! data. Pure.
 //!
 //! A string is kept only if its member is listed here and it looks like a protocol word; keys, tokens, ids and
-//! addresses don't. A number is kept only if its member is listed here. Other strings and numbers are masked. The
-//! values `true`, `false` and `null` are always kept.
+//! addresses don't. A number is kept only if its member is listed here. Ids and names get placeholders; other strings
+//! and numbers are masked. The values `true`, `false` and `null` are always kept.
 
 /// How a string is redacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

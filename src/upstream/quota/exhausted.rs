@@ -1,9 +1,9 @@
 //! Remembers exhausted limits, so that further requests fail at once.
 //!
-//! The backend has several limits (families of windows), of which one can be exhausted while another has room. Which of
-//! them a model counts against is known from the headers of its earlier responses. A limit counts as exhausted until
-//! the reset that the backend reported, or until any request that counts against it succeeds. Meanwhile one request per
-//! interval is let through as a probe: the user may have bought credits or changed the plan.
+//! The backend has several limits, each with its own windows, of which one can be exhausted while another has room.
+//! Which of them a model counts against is known from the headers of its earlier responses. A limit counts as exhausted
+//! until the reset that the backend reported, or until any request that counts against it succeeds. Meanwhile one
+//! request per interval is let through as a probe: the user may have bought credits or changed the plan.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::protocol::codex::failure::with_elapsed;
 use crate::protocol::codex::rate_limits::RateLimits;
 
 /// Name of a limit. `None` if the backend didn't report one.
-type Family = Option<String>;
+type LimitName = Option<String>;
 
 /// The exhausted limits of one account.
 #[derive(Debug, Default)]
 pub(super) struct ExhaustedLimits {
     /// The limit that each model counts against.
-    families: HashMap<String, Family>,
-    limits: HashMap<Family, ExhaustedLimit>,
+    limit_names: HashMap<String, LimitName>,
+    limits: HashMap<LimitName, ExhaustedLimit>,
 }
 
 #[derive(Debug)]
@@ -41,10 +41,10 @@ impl ExhaustedLimits {
     /// The caller has to send that request.
     pub(super) fn check(&mut self, model: &str, probe_interval: Duration) -> Option<UpstreamFailure> {
         let now = Instant::now();
-        let family = self.families.get(model)?;
-        let limit = self.limits.get_mut(family)?;
+        let name = self.limit_names.get(model)?;
+        let limit = self.limits.get_mut(name)?;
         if now >= limit.until {
-            self.limits.remove(family);
+            self.limits.remove(name);
             return None;
         }
         if now >= limit.probed_at + probe_interval {
@@ -60,33 +60,33 @@ impl ExhaustedLimits {
     /// time, the limit doesn't count as exhausted.
     pub(super) fn record_usage_limit(&mut self, model: &str, failure: &UpstreamFailure, limits: &RateLimits) {
         let now = Instant::now();
-        let family = self.learn_family(model, limits.active_name());
+        let name = self.learn_limit_name(model, limits.active_name());
         let until = failure.retry_after.filter(|_| !limits.has_room()).and_then(|wait| now.checked_add(wait));
         match until {
             Some(until) => {
                 let limit = ExhaustedLimit { failure: failure.clone(), since: now, until, probed_at: now };
-                self.limits.insert(family, limit);
+                self.limits.insert(name, limit);
             }
-            None => drop(self.limits.remove(&family)),
+            None => drop(self.limits.remove(&name)),
         }
     }
 
     /// Records a success, which shows that the model's limit isn't exhausted.
     pub(super) fn record_success(&mut self, model: &str, limits: &RateLimits) {
-        let family = self.learn_family(model, limits.active_name());
-        self.limits.remove(&family);
+        let name = self.learn_limit_name(model, limits.active_name());
+        self.limits.remove(&name);
     }
 
     /// Records the limit that a model counts against, and returns it. If none was reported, that is the recorded one.
-    fn learn_family(&mut self, model: &str, reported: Family) -> Family {
-        match self.families.get_mut(model) {
+    fn learn_limit_name(&mut self, model: &str, reported: LimitName) -> LimitName {
+        match self.limit_names.get_mut(model) {
             Some(known) if reported.is_none() || *known == reported => known.clone(),
             Some(known) => {
                 known.clone_from(&reported);
                 reported
             }
             None => {
-                self.families.insert(model.to_owned(), reported.clone());
+                self.limit_names.insert(model.to_owned(), reported.clone());
                 reported
             }
         }

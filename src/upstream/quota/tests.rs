@@ -37,13 +37,13 @@ fn document(used: u8, week: u8) -> String {
     )
 }
 
-fn headers(family: &'static str, used_percent: &'static str) -> HeaderMap {
-    let pairs = [("x-codex-active-limit", family), ("x-codex-primary-used-percent", used_percent)];
+fn headers(limit: &'static str, used_percent: &'static str) -> HeaderMap {
+    let pairs = [("x-codex-active-limit", limit), ("x-codex-primary-used-percent", used_percent)];
     pairs.into_iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
 }
 
-fn usage_limit(family: &'static str, used_percent: &'static str, seconds: u64) -> ProxyError {
-    let headers = headers(family, used_percent);
+fn usage_limit(limit: &'static str, used_percent: &'static str, seconds: u64) -> ProxyError {
+    let headers = headers(limit, used_percent);
     let body = format!(r#"{{"error":{{"type":"usage_limit_reached","resets_in_seconds":{seconds}}}}}"#);
     let mut failure = from_response(429, &headers, body.as_bytes());
     failure.headers = headers;
@@ -138,18 +138,18 @@ async fn one_request_per_interval_is_a_probe() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn accounts_and_families_are_separate() {
+async fn accounts_and_limits_are_separate() {
     let tracker = tracker(5 * MINUTE);
     tracker.record_success("a", "small", &headers("codex", "3"));
     tracker.record_success("a", "large", &headers("premium", "3"));
     tracker.record_success("a", "larger", &headers("premium", "3"));
     tracker.record_failure("a", "large", &usage_limit("premium", "100", 600));
-    assert!(tracker.exhausted("a", "larger").is_some(), "the same family");
+    assert!(tracker.exhausted("a", "larger").is_some(), "the same limit");
     assert!(tracker.exhausted("a", "small").is_none());
     assert!(tracker.exhausted("a", "never seen").is_none());
     assert!(tracker.exhausted("b", "large").is_none());
     tracker.record_success("a", "larger", &HeaderMap::new());
-    assert!(tracker.exhausted("a", "large").is_none(), "a success of the family ends it");
+    assert!(tracker.exhausted("a", "large").is_none(), "a success of the limit ends it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -116,8 +116,8 @@ fn document() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn generated_values_conform_to_their_schema(schema in document(), user_text in "[ -~]{0,40}", is_all in any::<bool>()) {
-        let reach = if is_all { MemberScope::All } else { MemberScope::Required };
-        let value = fill(&schema, reach, &Hints::read(&user_text));
+        let scope = if is_all { MemberScope::All } else { MemberScope::Required };
+        let value = fill(&schema, scope, &Hints::read(&user_text));
         prop_assert!(conforms(&value, &schema, &schema), "{value} for {schema}");
     }
 }

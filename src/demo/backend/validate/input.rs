@@ -31,7 +31,7 @@ const OUTPUT_PARTS: [&str; 2] = ["output_text", "refusal"];
 /// Checks each item, then the pairing of calls and outputs.
 pub(super) fn check(items: &[Value]) -> Result<(), Refusal> {
     if items.is_empty() {
-        return Err(Refusal::rule("Input must not be empty"));
+        return Err(Refusal::bad_request("Input must not be empty"));
     }
     for (index, item) in items.iter().enumerate() {
         check_item(item, &format!("input[{index}]"))?;
@@ -87,7 +87,7 @@ fn check_message(item: &Value, at: &str) -> Result<(), Refusal> {
     let allowed: &[&str] = match item["role"].as_str() {
         Some("user" | "developer") => &INPUT_PARTS,
         Some("assistant") => &OUTPUT_PARTS,
-        Some("system") => return Err(Refusal::rule("System messages are not allowed")),
+        Some("system") => return Err(Refusal::bad_request("System messages are not allowed")),
         _ => {
             let message = "Invalid role. Supported values are: 'assistant', 'developer', and 'user'.";
             return Err(Refusal::invalid(Some("invalid_value"), format!("{at}.role"), message));

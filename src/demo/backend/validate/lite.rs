@@ -16,7 +16,7 @@ pub(super) fn check(body: &Map<String, Value>, input: &[Value]) -> Result<(), Re
     }
     for member in ["tools", "instructions"] {
         if body.contains_key(member) {
-            return Err(Refusal::rule(format!("Unsupported parameter: {member}")));
+            return Err(Refusal::bad_request(format!("Unsupported parameter: {member}")));
         }
     }
     if body.get("parallel_tool_calls").is_some_and(|value| value != false) {

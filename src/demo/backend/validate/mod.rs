@@ -39,16 +39,17 @@ const MAX_KEY_CHARACTERS: usize = 64;
 
 /// Checks a request body by the rules for this form. Returns its members.
 pub(super) fn check(body: &Value, format: WireFormat) -> Result<&Map<String, Value>, Refusal> {
-    let body = body.as_object().ok_or_else(|| Refusal::rule("Request body must be a JSON object"))?;
+    let body = body.as_object().ok_or_else(|| Refusal::bad_request("Request body must be a JSON object"))?;
     if let Some(name) = body.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
-        return Err(Refusal::rule(format!("Unsupported parameter: {name}")));
+        return Err(Refusal::bad_request(format!("Unsupported parameter: {name}")));
     }
     check_forced(body, format)?;
     let effort = check_reasoning(body)?;
     check_model(body, effort)?;
     check_options(body)?;
     tools::check(body)?;
-    let input = body.get("input").and_then(Value::as_array).ok_or_else(|| Refusal::rule("Input must be a list"))?;
+    let input =
+        body.get("input").and_then(Value::as_array).ok_or_else(|| Refusal::bad_request("Input must be a list"))?;
     input::check(input)?;
     if format != WireFormat::Classic {
         lite::check(body, input)?;
@@ -60,13 +61,13 @@ pub(super) fn check(body: &Value, format: WireFormat) -> Result<&Map<String, Val
 /// Checks the members that must have one certain value.
 fn check_forced(body: &Map<String, Value>, format: WireFormat) -> Result<(), Refusal> {
     if format == WireFormat::Classic && !body.get("instructions").is_some_and(Value::is_string) {
-        return Err(Refusal::rule("Instructions are required"));
+        return Err(Refusal::bad_request("Instructions are required"));
     }
     if body.get("store") != Some(&Value::Bool(false)) {
-        return Err(Refusal::rule("Store must be set to false"));
+        return Err(Refusal::bad_request("Store must be set to false"));
     }
     if body.get("stream") != Some(&Value::Bool(true)) {
-        return Err(Refusal::rule("Stream must be set to true"));
+        return Err(Refusal::bad_request("Stream must be set to true"));
     }
     Ok(())
 }
@@ -87,7 +88,7 @@ fn check_reasoning(body: &Map<String, Value>) -> Result<Option<&str>, Refusal> {
 
 fn check_model(body: &Map<String, Value>, effort: Option<&str>) -> Result<(), Refusal> {
     let Some(model) = body.get("model").and_then(Value::as_str) else {
-        return Err(Refusal::rule("Model is required"));
+        return Err(Refusal::bad_request("Model is required"));
     };
     let Some(efforts) = catalogue::efforts(model) else {
         // A model newer than the catalog: accepted, as the real backend may know it.
@@ -95,7 +96,7 @@ fn check_model(body: &Map<String, Value>, effort: Option<&str>) -> Result<(), Re
             return Ok(());
         }
         let message = format!("The '{model}' model is not supported when using Codex with a ChatGPT account.");
-        return Err(Refusal::rule(message));
+        return Err(Refusal::bad_request(message));
     };
     match effort {
         Some(effort) if !efforts.contains(&effort) => Err(unsupported_effort(model, effort, efforts)),
@@ -113,12 +114,12 @@ fn unsupported_effort(model: &str, effort: &str, efforts: &[&str]) -> Refusal {
 
 fn check_options(body: &Map<String, Value>) -> Result<(), Refusal> {
     if present(body, "service_tier").is_some_and(|tier| tier != "priority") {
-        return Err(Refusal::rule("Unsupported parameter: service_tier"));
+        return Err(Refusal::bad_request("Unsupported parameter: service_tier"));
     }
     if let Some(options) = body.get("stream_options").and_then(Value::as_object)
         && let Some(name) = options.keys().find(|name| *name != "reasoning_summary_delivery")
     {
-        return Err(Refusal::rule(format!("Unsupported parameter: stream_options.{name}")));
+        return Err(Refusal::bad_request(format!("Unsupported parameter: stream_options.{name}")));
     }
     if present(body, "parallel_tool_calls").is_some_and(|value| !value.is_boolean()) {
         return Err(wrong_type("parallel_tool_calls", "a boolean"));
