@@ -52,7 +52,7 @@ pub enum UnusableToken {
         command("login")
     )]
     AgentIdentity,
-    /// An OpenID Connect id token.
+    /// An OpenID Connect ID token.
     #[error("it is an id token; use the access token")]
     IdToken,
     /// A token without an account.

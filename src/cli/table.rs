@@ -3,7 +3,7 @@
 //! Columns are as wide as their content. One column may wrap between words, so that lines fit. Words and commands in
 //! backticks are never cut, so that a path or a command can be copied.
 
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr};
 
 use super::color::{BOLD, Coloring};
 
@@ -31,7 +31,7 @@ pub(super) fn table<const N: usize>(columns: [(&str, Align); N], rows: &[[String
     }
     if let Some(wrapped) = columns.iter().position(|(_, align)| *align == Align::Wrap) {
         let others: usize = widths.iter().sum::<usize>() - widths[wrapped] + GAP * (N - 1);
-        let longest_word = rows.iter().flat_map(|row| row[wrapped].split(' ')).map(|word| word.width()).max();
+        let longest_word = rows.iter().flat_map(|row| row[wrapped].split(' ')).map(UnicodeWidthStr::width).max();
         let room = WIDTH.saturating_sub(others).max(longest_word.unwrap_or(0)).max(columns[wrapped].0.width());
         widths[wrapped] = widths[wrapped].min(room);
     }

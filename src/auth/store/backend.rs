@@ -70,7 +70,7 @@ pub(super) struct Backend {
     pub(super) preference: BackendKind,
     pub(super) keyring: Keyring,
     has_warned_of_exposure: AtomicBool,
-    has_warned_of_backend: AtomicBool,
+    has_warned_of_fallback: AtomicBool,
     keyring_cache: Mutex<Option<KeyringReply>>,
 }
 
@@ -88,7 +88,7 @@ impl Backend {
             preference,
             keyring,
             has_warned_of_exposure: AtomicBool::new(false),
-            has_warned_of_backend: AtomicBool::new(false),
+            has_warned_of_fallback: AtomicBool::new(false),
             keyring_cache: Mutex::default(),
         }
     }
@@ -316,7 +316,7 @@ impl Backend {
     }
 
     fn warn_of_absence(&self, why: &str) {
-        if !self.has_warned_of_backend.swap(true, Ordering::Relaxed) {
+        if !self.has_warned_of_fallback.swap(true, Ordering::Relaxed) {
             let path = self.path();
             let path = path.display();
             tracing::warn!(%path, why, "auth.store is \"keyring\", but there is no keyring: the file is used");
@@ -324,7 +324,7 @@ impl Backend {
     }
 
     fn warn_of_backend(&self, kind: BackendKind) {
-        if kind == self.preference || self.has_warned_of_backend.swap(true, Ordering::Relaxed) {
+        if kind == self.preference || self.has_warned_of_fallback.swap(true, Ordering::Relaxed) {
             return;
         }
         match kind {

@@ -43,7 +43,7 @@ use socket::serve_socket;
 /// Size limit of requests: larger than the proxy's, so that tests reach the limit of the proxy.
 const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 
-/// The routes of the backend; `cancel` closes all WebSockets.
+/// The routes of the backend; `cancel` closes all WebSocket connections.
 pub(super) fn router(sessions: Arc<Sessions>, cancel: CancellationToken) -> Router {
     let accounts = Router::new()
         .route("/backend-api/wham/accounts/check", get(accounts))

@@ -144,7 +144,7 @@ impl Reset {
     /// Fills in a missing time from the delay, or a missing delay from the time. `reported_at` is in Unix seconds.
     #[must_use]
     pub fn complete(self, reported_at: Option<u64>) -> Self {
-        let at_from_delay = || reported_at?.checked_add(self.after?).filter(is_valid_time);
+        let at_from_delay = || reported_at?.checked_add(self.after?).filter(|seconds| is_valid_time(*seconds));
         Self {
             at: self.at.or_else(at_from_delay),
             after: self.after.or_else(|| Some(self.at?.saturating_sub(reported_at?))),
@@ -228,6 +228,6 @@ pub fn window_name(length: Duration) -> String {
     }
 }
 
-fn is_valid_time(seconds: &u64) -> bool {
-    (1..YEAR_10000).contains(seconds)
+fn is_valid_time(seconds: u64) -> bool {
+    (1..YEAR_10000).contains(&seconds)
 }

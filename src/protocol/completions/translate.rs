@@ -31,13 +31,13 @@ pub fn translate<'a>(
     let token_limit = request.token_limits.enforced(options.token_limit, &mut request.ignored)?;
     context.warnings.ignored_members(&request.ignored);
     let effort = parameters::effort_for(&model, None, RequestTraits::default(), ClampWarning::Noted, context);
-    let content = vec![Part::InputText(request.prompt.clone().into())];
+    let prompt = vec![Part::InputText(request.prompt.clone().into())];
     let mut upstream = codex::Request {
         format: codex::WireFormat::Classic,
         service_tier: parameters::service_tier(None, &model),
         model: Cow::Owned(model.slug),
         instructions: Cow::Owned(options.default_instructions.clone()),
-        input: vec![Item::Message { role: Role::User, content }],
+        input: vec![Item::Message { role: Role::User, content: prompt }],
         tools: Vec::new(),
         tool_choice: ToolChoice::Auto,
         parallel_tool_calls: true,

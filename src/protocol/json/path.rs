@@ -195,7 +195,7 @@ impl<'a, 'p> Field<'a, 'p> {
     /// # Errors
     /// If the value is not an array, or an element is not a string.
     pub fn texts(&self) -> Result<Vec<Cow<'a, str>>, ProxyError> {
-        self.each(|element| element.text())
+        self.each(|element: &Field<'a, '_>| element.text())
     }
 
     /// Reads the value as an array, and each element with `read`.

@@ -120,10 +120,9 @@ impl MessagesRenderer {
     fn stop_reason(&self, finish: FinishKind) -> StopReason {
         match finish {
             FinishKind::StopSequence => StopReason::StopSequence,
-            FinishKind::TokenLimit => StopReason::MaxTokens,
             FinishKind::ContentFilter => StopReason::Refusal,
             FinishKind::Completed | FinishKind::Length if self.has_refusal => StopReason::Refusal,
-            FinishKind::Length => StopReason::MaxTokens,
+            FinishKind::TokenLimit | FinishKind::Length => StopReason::MaxTokens,
             FinishKind::Completed if self.has_calls => StopReason::ToolUse,
             FinishKind::Completed => StopReason::EndTurn,
         }

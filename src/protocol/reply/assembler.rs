@@ -56,7 +56,7 @@ impl Assembler {
             UpstreamEvent::TextDone(place, text) => self.text_done(&place, PartKind::Text, text, out),
             UpstreamEvent::RefusalDone(place, text) => self.text_done(&place, PartKind::Refusal, text, out),
             UpstreamEvent::ReasoningDone(place, text) => {
-                self.text_done(&place, PartKind::of_reasoning(&place), text, out)
+                self.text_done(&place, PartKind::of_reasoning(&place), text, out);
             }
             UpstreamEvent::PartAdded(place, part) => self.part_added(&place, &part, out),
             UpstreamEvent::PartDone(place, part) => self.part_done(&place, &part, out),

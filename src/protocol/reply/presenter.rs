@@ -24,6 +24,7 @@ type PartPosition = (usize, usize);
 
 /// The state of what the client is shown of a reply.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is set by another event, in any order")]
 pub(super) struct Presenter<R: Renderer> {
     pub(super) options: ReplyOptions<R::Options>,
     pub(super) renderer: R,

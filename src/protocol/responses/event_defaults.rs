@@ -20,7 +20,7 @@ pub(super) fn with_defaults<'a>(event: &EventMembers<'a>, names: &BTreeMap<u64, 
         "response.output_item.added" => complete_item(event.object("item"), r#""in_progress""#, &mut splice),
         "response.output_item.done" => complete_item(event.object("item"), r#""completed""#, &mut splice),
         "response.content_part.added" | "response.content_part.done" => {
-            complete_part(event.object("part"), &mut splice)
+            complete_part(event.object("part"), &mut splice);
         }
         "response.output_text.delta" | "response.output_text.done" => own.push(LOGPROBS),
         "response.function_call_arguments.done" => {

@@ -6,7 +6,7 @@
 
 use super::count;
 use crate::protocol::codex::request::{Content, Request};
-use crate::protocol::json::raw_object::Value;
+use crate::protocol::json::raw_object::{RawObject, Value};
 use crate::protocol::json::string::RawText;
 
 /// Maximum length of the text that is tokenized, per request.
@@ -82,7 +82,7 @@ impl Estimate {
     fn value(&mut self, name: &str, value: &Value<'_>) {
         match value {
             Value::Open(open) => {
-                let members = open.object().map(|object| object.members()).unwrap_or_default();
+                let members = open.object().map(RawObject::members).unwrap_or_default();
                 for (name, value) in members.iter().filter(|(name, _)| !UNREAD_MEMBERS.contains(&&**name)) {
                     self.value(name, value);
                 }

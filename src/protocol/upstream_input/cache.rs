@@ -67,7 +67,9 @@ pub fn session(headers: &HeaderMap) -> Option<String> {
 #[must_use]
 pub fn derive(parts: &[&[u8]]) -> String {
     let mut hash = KeyHash::default();
-    parts.iter().for_each(|part| hash.part(part));
+    for part in parts {
+        hash.part(part);
+    }
     hash.finish()
 }
 

@@ -137,7 +137,7 @@ impl Writer {
                 }
             }
             ReaderEvent::Frame(ClientFrame::Cancel, _) => {
-                self.running.iter().for_each(|running| running.cancel.cancel())
+                self.running.iter().for_each(|running| running.cancel.cancel());
             }
             ReaderEvent::Frame(ClientFrame::Ignored, _) => {}
             ReaderEvent::Refused(error) => self.refuse(&error, None).await?,

@@ -43,7 +43,7 @@ struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 /// A delta event.
 #[derive(Deserialize)]
-struct Delta<'a> {
+struct DeltaEvent<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -66,7 +66,7 @@ impl Redactor {
 
     /// Redacts the data of an event. Argument deltas of the same item are masked as pieces of one JSON text.
     pub(super) fn event(&mut self, text: &str) -> Redacted {
-        let delta = serde_json::from_str::<Delta<'_>>(text).ok().filter(|delta| delta.kind == ARGUMENTS_DELTA);
+        let delta = serde_json::from_str::<DeltaEvent<'_>>(text).ok().filter(|delta| delta.kind == ARGUMENTS_DELTA);
         let members = serde_json::from_str::<Object<'_>>(text).ok();
         let (Some(delta), Some(Object(members))) = (delta, members) else { return self.document(text) };
         let Some(literal) = literal_content(delta.delta.get()) else { return self.document(text) };

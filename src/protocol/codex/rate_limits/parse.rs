@@ -132,7 +132,7 @@ impl Window {
 
 impl Reset {
     fn new(at: Option<f64>, after: Option<f64>) -> Self {
-        Self { at: at.and_then(whole).filter(is_valid_time), after: after.and_then(whole) }
+        Self { at: at.and_then(whole).filter(|seconds| is_valid_time(*seconds)), after: after.and_then(whole) }
     }
 }
 
