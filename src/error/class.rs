@@ -1,7 +1,7 @@
-//! Error classes for metrics.
+//! Error classes for metrics, the request list, and limits on repeated log lines.
 //!
-//! The names are stable, since dashboards use them. None comes from the backend or a client, so their number is bounded
-//! and they contain nothing private.
+//! The names are stable, since dashboards use them. No name comes from the backend or a client, so their number is
+//! bounded and they contain nothing private.
 
 use super::{Fault, ProxyError, Reason, Refusal};
 

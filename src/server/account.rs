@@ -1,6 +1,6 @@
 //! Selects the account of a request: the one its key is bound to, else the one named by the `x-proxy-account` header,
-//! else the active one. (A request that continues a stored response prefers that response's account to the active one;
-//! see `handler`.)
+//! else the active one. A header that names another account than the key's is refused. (A request that continues a
+//! stored response prefers that response's account to the active one; see `handler`.)
 //!
 //! There is no rotation and no failover: a request for an account that isn't signed in is refused. A key may be limited
 //! to a share of the account's quota.

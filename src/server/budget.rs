@@ -185,7 +185,7 @@ impl Drop for Reservation {
     }
 }
 
-/// An upper bound for the number of JSON values in a body.
+/// An upper bound for the number of JSON values inside the outermost one of a body.
 fn values(body: &[u8]) -> usize {
     if body.len() < SHORT_BYTES {
         memchr::memchr3_iter(b',', b'[', b'{', body).count()

@@ -31,7 +31,8 @@ pub(super) fn check(body: &[u8]) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// An upper bound for the number of JSON values: each follows a comma or an opening bracket.
+/// An upper bound for the number of JSON values inside the outermost one. Each of them follows a comma or an opening
+/// bracket.
 pub(super) fn values(body: &[u8]) -> usize {
     let (mut values, mut rest) = (0, body);
     while let Some((first, after)) = rest.split_first() {

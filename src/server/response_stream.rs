@@ -72,7 +72,7 @@ pub(super) struct ResponseStream<R, F> {
     framing: F,
     /// Whether [`Reply::on_commit`] has been called.
     is_committed: bool,
-    /// Whether [`Self::prefilled`] has read events that no poll has returned yet.
+    /// Whether [`Self::prefilled`] has run, and no poll has returned its result yet.
     is_prefilled: bool,
     batch: BatchWindow,
     keepalive: Option<KeepaliveTimer>,

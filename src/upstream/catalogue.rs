@@ -28,7 +28,7 @@ pub(super) struct CatalogueCache {
     file: Option<PathBuf>,
     /// The etag that the backend last reported, with the catalog or in another response.
     etag: Mutex<Option<String>>,
-    /// Notified when the backend reports an etag that differs from `etag`.
+    /// Notified when another response reports an etag that differs from `etag`.
     outdated: Notify,
 }
 

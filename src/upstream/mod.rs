@@ -1,7 +1,8 @@
 //! Client for the ChatGPT Codex backend: streaming requests, the model catalog, and the quota.
 //!
-//! Makes all retries. Attempts are repeated until a response is *committed*: output or its successful end has arrived,
-//! or `commit_after` has passed since its `response.created`. Until then a failure leads to another attempt, or is
+//! Makes all retries that count; `net` only repeats a request whose connection turns out to be closed. Attempts are
+//! repeated until a response is *committed*: output or its successful end has arrived, or `commit_after` has passed
+//! since its first event. Until then a failure leads to another attempt, or is
 //! returned as an error with a status. A later failure is passed on in the stream. A caller that has sent nothing to
 //! its client yet can call [`Pending::retry`] instead, and open another response. Dropping an [`EventStream`], or the
 //! future that opens one, drops the connection or HTTP/2 stream behind it.
@@ -110,7 +111,7 @@ pub struct ForwardedHeaders {
     pub codex: Option<HeaderMap>,
 }
 
-/// A committed response: its start has arrived, and its events follow.
+/// A committed response, whose events follow.
 #[derive(Debug)]
 pub struct BackendResponse {
     /// The events, starting with the first of the response.
@@ -258,7 +259,7 @@ impl Upstream {
     }
 
     /// Loads the catalog file, then refreshes the catalog until dropped. The first refresh also opens the connection
-    /// that the first client request reuses.
+    /// that the first client request reuses. Does nothing if cassettes are played.
     pub async fn keep_catalogue(&self) {
         if self.player.is_some() {
             // Cassettes contain no catalog.
@@ -288,7 +289,8 @@ impl Upstream {
         }
     }
 
-    /// Pings idle WebSocket connections, and closes those that are dead or too old. Runs until dropped.
+    /// Pings idle WebSocket connections, and closes those that are dead, too old, or idle for too long. Runs until
+    /// dropped.
     pub async fn keep_connections(&self) {
         self.websockets.keep().await;
     }

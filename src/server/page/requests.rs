@@ -1,4 +1,4 @@
-//! The requests under way, and the latest that have ended.
+//! The table of active requests and the latest ended ones, as HTML.
 
 use std::time::SystemTime;
 
@@ -18,7 +18,7 @@ pub(super) fn section(requests: &[RequestStatus], now: SystemTime) -> Markup {
             } @else {
                 p.aside { (active) " under way, " (requests.len() - active) " ended recently." }
                 table.requests {
-                    caption.unseen { "Requests, latest first" }
+                    caption.unseen { "Active requests, then ended ones, each latest first" }
                     thead {
                         tr {
                             th scope="col" { "Model and client" }

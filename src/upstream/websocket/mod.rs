@@ -4,8 +4,9 @@
 //! another connection. Idle connections are pooled. A request that continues the last response of its connection is
 //! sent without the input that the backend already has. If the backend rejects it because the connection is too old or
 //! the response is no longer stored, or if the connection was stale (see [`STALE_AFTER`]), the whole request is sent
-//! again at once on a new connection. With `auto`, a WebSocket that fails makes requests use server-sent events for a
-//! while. Dropping a response before its end closes its connection.
+//! again at once on a new connection. With `auto`, a failed handshake, a message that is too large, or a new connection
+//! that closes before the commit makes requests use server-sent events for a while. Dropping a response before its end
+//! closes its connection.
 
 mod early;
 mod exchange;
@@ -33,7 +34,7 @@ pub(super) use exchange::Exchange;
 
 /// How long `auto` avoids WebSockets after the backend has refused one (HTTP 426).
 const AVOID_AFTER_REFUSAL: Duration = Duration::from_secs(60 * 60);
-/// How long `auto` avoids WebSockets after one has failed, for example because of a proxy in between.
+/// How long `auto` avoids WebSockets after a new connection has failed, for example because of a proxy in between.
 const AVOID_AFTER_FAILURE: Duration = Duration::from_secs(5 * 60);
 /// How often idle connections are checked: a connection that doesn't answer a ping until the next check is closed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
@@ -142,7 +143,8 @@ impl WebSockets {
         }
     }
 
-    /// Sends a request over an idle connection, and over a new one if there is none or it was stale.
+    /// Sends a request over an idle connection. Uses a new one if there is none, if it was stale, or if the backend
+    /// rejected the request for a reason that a new connection avoids.
     async fn open_any(
         &self,
         http: &HttpClient,
@@ -247,7 +249,7 @@ impl WebSockets {
         }
     }
 
-    /// Pings idle connections, and closes those that are dead or too old. Runs until dropped.
+    /// Pings idle connections, and closes those that are dead, too old, or idle for too long. Runs until dropped.
     pub(super) async fn keep(&self) {
         if self.transport == Transport::Sse {
             return std::future::pending().await;
