@@ -174,7 +174,7 @@ def an_answer_is_parsed_into_a_model():
 
 def a_stop_sequence_ends_the_answer():
     message = create(stop_sequences=["no model"])
-    assert text_of(message) == "This is the codex-proxy demo: ", message
+    assert text_of(message) == "This is a simulated response from the codex-proxy demo: ", message
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "no model"), message
 
 

@@ -198,7 +198,7 @@ def json_mode_answers_json():
 
 def a_stop_sequence_ends_the_answer():
     answer = create(messages=say("Hello"), stop=["no model"])
-    assert answer.choices[0].message.content == "This is the codex-proxy demo: ", answer
+    assert answer.choices[0].message.content == "This is a simulated response from the codex-proxy demo: ", answer
     assert answer.choices[0].finish_reason == "stop", answer
 
 

@@ -32,7 +32,7 @@ def a_completion_streams():
 
 def a_completion_stops():
     answer = complete(prompt="Once upon a time", stop="no model")
-    assert answer.choices[0].text == "This is the codex-proxy demo: ", answer
+    assert answer.choices[0].text == "This is a simulated response from the codex-proxy demo: ", answer
 
 
 def what_a_completion_can_not_do_is_refused():
