@@ -147,9 +147,9 @@ async fn a_login_is_stored_in_a_real_secret_service_and_moved_both_ways() {
     assert!(moved.talk.contains("Moved 1 account(s)"), "{}", moved.talk);
     assert!(moved.talk.contains("auth.store = \"file\""), "{}", moved.talk);
     assert!(home.file("credentials.json").exists() && !home.file("credentials.json.keyring").exists());
-    let told = home.done(&["token"]).await;
-    assert_eq!(told.answer, renewed);
-    assert!(told.talk.contains("accounts move --to keyring"), "{}", told.talk);
+    let reported = home.done(&["token"]).await;
+    assert_eq!(reported.answer, renewed);
+    assert!(reported.talk.contains("accounts move --to keyring"), "{}", reported.talk);
     assert_eq!(home.place().await, "file");
 
     let back = home.done(&["accounts", "move", "--to", "keyring"]).await;

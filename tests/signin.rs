@@ -241,8 +241,8 @@ async fn a_token_on_standard_input_signs_in_and_status_shows_its_expiry() {
     assert!(good.code == 0 && good.talk.contains("2100-01-01"), "{}", good.talk);
     assert!(!good.talk.contains("e30."), "{}", good.talk);
     let status = home.run(&["status", "--offline"]).await;
-    let told = status.answer.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(told.contains("until 2100-01-01") && told.contains("it can't be refreshed"), "{}", status.answer);
+    let reported = status.answer.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(reported.contains("until 2100-01-01") && reported.contains("it can't be refreshed"), "{}", status.answer);
     let claims = r#"{"agent_runtime_id":"a","https://api.openai.com/auth":{"chatgpt_account_id":"acct-a"}}"#;
     let agent = format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims));
     for (text, word) in [

@@ -130,15 +130,15 @@ async fn valid_foreign_and_newer_files_are_not_replaced_by_the_copy() {
         fs::write(home.path(), text).unwrap();
         let error = home.store().restore().await.unwrap_err();
         assert_eq!(fs::read_to_string(home.path()).unwrap(), text);
-        let told = error.to_string();
-        assert!(told.contains("login --import") || told.contains("codex-proxy 9.1.0"), "{told}");
+        let reported = error.to_string();
+        assert!(reported.contains("login --import") || reported.contains("codex-proxy 9.1.0"), "{reported}");
     }
     fs::write(home.path(), "{").unwrap();
     fs::write(copy_of(&home), "{").unwrap();
-    let told = home.store().restore().await.unwrap_err().to_string();
-    assert!(told.contains("no good copy"), "{told}");
-    let told = home.tokens().bearer().await.unwrap_err().to_string();
-    assert!(!told.contains("restore") && told.contains("codex-proxy login"), "{told}");
+    let reported = home.store().restore().await.unwrap_err().to_string();
+    assert!(reported.contains("no good copy"), "{reported}");
+    let reported = home.tokens().bearer().await.unwrap_err().to_string();
+    assert!(!reported.contains("restore") && reported.contains("codex-proxy login"), "{reported}");
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ async fn the_token_files_of_other_libraries_are_borrowed_too() {
         borrow(&home, &path).await;
         assert_eq!(home.tokens().bearer().await.unwrap().account.id, "acct-1");
         let stored = home.stored("acct-1").await.unwrap();
-        assert!(matches!(&stored.ownership, Ownership::Borrowed { owner: told, .. } if told == owner));
+        assert!(matches!(&stored.ownership, Ownership::Borrowed { owner: reported, .. } if reported == owner));
         assert!(stored.refresh_token.is_none());
     }
 }

@@ -208,11 +208,11 @@ async fn a_port_in_use_leads_to_the_fallback_port_or_is_reported() {
     assert_ne!(login.port(), first);
     let error = start(&home, Ports { first, fallback: None, timeout }).await.unwrap_err();
     assert!(error.to_string().contains(&first.to_string()), "{error}");
-    let told = login.conflict().unwrap().to_string();
-    assert!(told.contains(&first.to_string()), "{told}");
+    let reported = login.conflict().unwrap().to_string();
+    assert!(reported.contains(&first.to_string()), "{reported}");
     #[cfg(target_os = "linux")]
-    for told in [told, error.to_string()] {
-        assert!(told.contains(&format!("(process {})", std::process::id())), "{told}");
+    for reported in [reported, error.to_string()] {
+        assert!(reported.contains(&format!("(process {})", std::process::id())), "{reported}");
     }
 }
 

@@ -29,7 +29,7 @@ impl User {
         let program = user.home().join("bin/systemctl");
         fs::write(&program, SYSTEMCTL).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        user.is_told("");
+        user.set_state("");
         user
     }
 
@@ -46,7 +46,7 @@ impl User {
     }
 
     /// The state that the service manager reports.
-    fn is_told(&self, state: &str) {
+    fn set_state(&self, state: &str) {
         fs::write(self.home().join("state"), state).unwrap();
     }
 
@@ -205,16 +205,16 @@ fn status_reports_whether_the_unit_is_installed_enabled_and_running() {
         let json: Value = serde_json::from_str(&json.stdout).unwrap();
         (text.code, text.stdout, json)
     };
-    user.is_told("ActiveState=inactive\nSubState=dead\n");
+    user.set_state("ActiveState=inactive\nSubState=dead\n");
     let (code, text, json) = status(&user);
     assert!(code == 1 && text.contains("codex-proxy service install"), "{text}");
     assert_eq!((&json["installed"], &json["enabled"], &json["running"]), (&json!(false), &json!(false), &json!(false)));
     user.run(&["service", "install"]);
-    user.is_told(RUNNING);
+    user.set_state(RUNNING);
     let (code, text, json) = status(&user);
     assert!(code == 0 && text.contains("yes (process 12)") && text.contains("journalctl --user"), "{text}");
     assert_eq!((&json["installed"], &json["enabled"], &json["pid"]), (&json!(true), &json!(true), &json!(12)));
-    user.is_told(FAILED);
+    user.set_state(FAILED);
     let (code, text, json) = status(&user);
     assert!(code == 1 && text.contains("no; failed (failed)"), "{text}");
     assert_eq!(json["running"], json!(false));

@@ -72,9 +72,9 @@ async fn run(upstream: &FakeUpstream, prepare: impl FnOnce(Launch) -> Launch) {
     let proxy = prepare(launch(&upstream.url(), &accounts)).start();
     // Refreshes of all accounts are serialized.
     let (renewing, others): (Vec<_>, Vec<_>) = cells.iter().partition(|cell| cell.renews());
-    let (mut told, wrong) = tokio::join!(play_all(&renewing, 4, &proxy), play_all(&others, AT_A_TIME, &proxy));
-    told.extend(wrong);
-    assert!(told.is_empty(), "{} of {} cells:\n{}", told.len(), cells.len(), told.join("\n"));
+    let (mut reported, wrong) = tokio::join!(play_all(&renewing, 4, &proxy), play_all(&others, AT_A_TIME, &proxy));
+    reported.extend(wrong);
+    assert!(reported.is_empty(), "{} of {} cells:\n{}", reported.len(), cells.len(), reported.join("\n"));
     assert_calls(upstream, &cells);
     assert_logged(&proxy, &cells);
 }

@@ -14,7 +14,7 @@ use crate::{launch, play};
 const RETRIED: &str = "retrying the backend request";
 
 /// Every client gets the error after three attempts.
-async fn assert_told(
+async fn assert_reported(
     name: &str,
     prepare: impl FnOnce() -> Launch,
     [openai, anthropic]: [&'static str; 2],
@@ -37,8 +37,8 @@ async fn assert_told(
         .into_iter()
         .flat_map(|dialect| modes.map(|mode| Cell { number: 0, row: &row, dialect, mode }))
         .collect();
-    let told = futures_util::future::join_all(cells.iter().map(|cell| play(cell, &proxy))).await;
-    let wrong: Vec<String> = told.into_iter().flatten().collect();
+    let reported = futures_util::future::join_all(cells.iter().map(|cell| play(cell, &proxy))).await;
+    let wrong: Vec<String> = reported.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     proxy.says_times("request failed", cells.len(), Duration::from_secs(1)).await;
     assert_eq!(proxy.log().matches(RETRIED).count(), 2 * cells.len(), "{name}: {}", proxy.log());
@@ -54,14 +54,19 @@ const UNREACHABLE: [&str; 2] = ["502 upstream_error upstream_unreachable", "502 
 async fn the_connection_is_refused() {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}/backend-api/codex");
-    assert_told("refused", || launch(&url, &accounts()), UNREACHABLE, "`codex-proxy doctor`").await;
+    assert_reported("refused", || launch(&url, &accounts()), UNREACHABLE, "`codex-proxy doctor`").await;
 }
 
 #[tokio::test]
 async fn the_certificate_is_not_trusted() {
     let (upstream, _) = FakeUpstream::start_http2().await;
-    assert_told("TLS", || launch(&upstream.url(), &accounts()), UNREACHABLE, "set upstream.ca_file to its CA bundle")
-        .await;
+    assert_reported(
+        "TLS",
+        || launch(&upstream.url(), &accounts()),
+        UNREACHABLE,
+        "set upstream.ca_file to its CA bundle",
+    )
+    .await;
     assert_eq!(upstream.requests("").len(), 0, "no request leaves before the certificate is known");
 }
 
@@ -69,7 +74,7 @@ async fn the_certificate_is_not_trusted() {
 async fn the_host_name_does_not_resolve() {
     let prepare =
         || launch("https://backend.invalid/backend-api/codex", &accounts()).setting("upstream.trust_host", "true");
-    assert_told("DNS", prepare, UNREACHABLE, "can't be reached").await;
+    assert_reported("DNS", prepare, UNREACHABLE, "can't be reached").await;
 }
 
 #[tokio::test]
@@ -78,7 +83,7 @@ async fn the_tls_handshake_fails() {
     let url = format!("https://localhost:{}/backend-api/codex", listener.local_addr().unwrap().port());
     let prepare = || launch(&url, &accounts()).setting("upstream.connect_timeout", "200ms");
     let expected = ["504 upstream_error upstream_timeout", "504 timeout_error"];
-    assert_told("silent TLS", prepare, expected, "while connecting").await;
+    assert_reported("silent TLS", prepare, expected, "while connecting").await;
 }
 
 #[tokio::test]
@@ -94,6 +99,6 @@ async fn the_server_does_not_speak_http() {
     };
     tokio::select! {
         () = speaking => {}
-        () = assert_told("SSH", || launch(&url, &accounts()), UNREACHABLE, "can't be reached") => {}
+        () = assert_reported("SSH", || launch(&url, &accounts()), UNREACHABLE, "can't be reached") => {}
     }
 }

@@ -24,7 +24,7 @@ fn bytes(events: &[Value]) -> Vec<Bytes> {
 }
 
 /// The client's events, chunk by chunk: the delta, or the end of the response.
-fn told(options: &ReplyOptions, events: &[Value]) -> Vec<Value> {
+fn simplified(options: &ReplyOptions, events: &[Value]) -> Vec<Value> {
     let frames = frames(&stream(options, &bytes(events)));
     let plain = |frame: &Frame| match frame {
         Frame::Done => json!("done"),
@@ -34,8 +34,8 @@ fn told(options: &ReplyOptions, events: &[Value]) -> Vec<Value> {
         }
         Frame::Json(value) => value["choices"][0]["delta"].clone(),
     };
-    let is_role = |told: &Value| told.get("role").is_some();
-    frames.iter().map(plain).filter(|told| !is_role(told)).collect()
+    let is_role = |chunk: &Value| chunk.get("role").is_some();
+    frames.iter().map(plain).filter(|chunk| !is_role(chunk)).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "items are inline")]
@@ -97,7 +97,7 @@ fn a_blank_line_separates_messages_unless_one_is_empty() {
         completed(),
     ];
     let expected = [content("a"), content("\n\n"), content("b"), content("c"), json!("stop"), json!("done")];
-    assert_eq!(told(&options(), &events), expected);
+    assert_eq!(simplified(&options(), &events), expected);
 }
 
 #[test]
@@ -105,14 +105,14 @@ fn a_missing_tail_is_sent_once_and_nothing_twice() {
     let events =
         [text(0, "é\u{1F600}"), text_done(0, "é\u{1F600}b"), done(0, whole_message("é\u{1F600}bc")), completed()];
     let expected = [content("é\u{1F600}"), content("b"), content("c"), json!("stop"), json!("done")];
-    assert_eq!(told(&options(), &events), expected);
+    assert_eq!(simplified(&options(), &events), expected);
 }
 
 #[test]
 fn a_gap_is_filled_from_the_complete_text() {
     let events = [text(0, "Hel"), json!("{broken"), text(0, "world"), text_done(0, "Hello, world"), completed()];
     let expected = [content("Hel"), content("lo, world"), json!("stop"), json!("done")];
-    assert_eq!(told(&options(), &events), expected);
+    assert_eq!(simplified(&options(), &events), expected);
 }
 
 #[test]
@@ -127,8 +127,8 @@ fn a_gap_that_remains_is_an_error() {
         vec![done(0, json!({"type": "function_call", "call_id": "c", "arguments": "{}"})), completed()],
     ];
     for events in cases {
-        let told = told(&options(), &events);
-        assert_eq!(told.last(), Some(&json!("upstream_stream_damaged")), "{events:?}");
+        let simplified = simplified(&options(), &events);
+        assert_eq!(simplified.last(), Some(&json!("upstream_stream_damaged")), "{events:?}");
         assert!(matches!(document(&options(), &bytes(&events)), Err(ProxyError::Damaged { .. })));
     }
 }
@@ -171,7 +171,7 @@ fn output_beside_an_open_call_waits_for_its_end() {
         json!("tool_calls"),
         json!("done"),
     ];
-    assert_eq!(told(&options(), &events), expected);
+    assert_eq!(simplified(&options(), &events), expected);
 }
 
 #[test]
@@ -245,12 +245,12 @@ fn a_citation_waits_for_its_text() {
         json!("stop"),
         json!("done"),
     ];
-    assert_eq!(told(&options(), &early), expected);
+    assert_eq!(simplified(&options(), &early), expected);
 
     let stopping = ReplyOptions { stop: vec!["END".to_owned()], ..options() };
     let held_back = [text(1, "E"), annotation(0), text(1, "x"), completed()];
     let expected = [content("Ex"), shown(0), json!("stop"), json!("done")];
-    assert_eq!(told(&stopping, &held_back), expected);
+    assert_eq!(simplified(&stopping, &held_back), expected);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn reasoning_that_was_not_streamed_is_sent_in_one_piece() {
         json!("stop"),
         json!("done"),
     ];
-    assert_eq!(told(&options(), &events), expected);
+    assert_eq!(simplified(&options(), &events), expected);
 }
 
 #[test]
@@ -345,8 +345,8 @@ fn an_incomplete_response_has_its_reason() {
     for (reason, expected) in [("content_filter", "content_filter"), ("max_output_tokens", "length"), ("new", "length")]
     {
         let end = json!({"type": "response.incomplete", "response": {"incomplete_details": {"reason": reason}}});
-        let told = told(&options(), &[added(0, call("f", "c", "")), arguments(0, "{"), end]);
-        assert_eq!(told[told.len() - 2..], [json!(expected), json!("done")]);
+        let simplified = simplified(&options(), &[added(0, call("f", "c", "")), arguments(0, "{"), end]);
+        assert_eq!(simplified[simplified.len() - 2..], [json!(expected), json!("done")]);
     }
 }
 

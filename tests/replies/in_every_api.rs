@@ -17,7 +17,7 @@ use crate::runner::{document_of, stream_of};
 
 /// The contents of a response for a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct ReplyContent {
     /// All visible text, without the blank lines that some APIs insert between messages.
     pub(crate) text: String,
     /// The arguments of all calls, sorted. `None` if the API has no calls.
@@ -25,7 +25,7 @@ pub(crate) struct Told {
 }
 
 /// An API and its output; `None` for an error.
-pub(crate) type Answer = (&'static str, Option<Told>);
+pub(crate) type Answer = (&'static str, Option<ReplyContent>);
 
 /// The reply of each API, which must be the same as a stream and as a document.
 pub(crate) fn answers(upstream: &[Bytes]) -> Vec<Answer> {
@@ -38,21 +38,21 @@ pub(crate) fn answers(upstream: &[Bytes]) -> Vec<Answer> {
     ]
 }
 
-fn told(text: &str, calls: Option<Vec<String>>) -> Told {
+fn content_of(text: &str, calls: Option<Vec<String>>) -> ReplyContent {
     let calls = calls.map(|mut calls| {
         calls.sort();
         calls
     });
-    Told { text: text.replace("\n\n", ""), calls }
+    ReplyContent { text: text.replace("\n\n", ""), calls }
 }
 
 /// The document; the stream must represent the same.
 fn both<R: Reply>(
     reply: impl Fn() -> R,
     upstream: &[Bytes],
-    read: impl Fn(&Value) -> Told,
+    read: impl Fn(&Value) -> ReplyContent,
     fold: impl Fn(&str) -> Option<Value>,
-) -> Option<Told> {
+) -> Option<ReplyContent> {
     let streamed = fold(&stream_of(reply(), upstream)).map(|document| read(&document));
     let whole = match document_of(reply(), upstream) {
         Ok(document) => Some(read(&document)),
@@ -71,7 +71,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn chat(upstream: &[Bytes]) -> Option<Told> {
+fn chat(upstream: &[Bytes]) -> Option<ReplyContent> {
     let options = chat::ReplyOptions { model: "m".to_owned(), ..chat::ReplyOptions::default() };
     let read = |document: &Value| {
         let message = &document["choices"][0]["message"];
@@ -80,7 +80,7 @@ fn chat(upstream: &[Bytes]) -> Option<Told> {
             let inner = call.get("function").or(call.get("custom")).unwrap();
             text_of(inner.get("arguments").or(inner.get("input")).unwrap()).to_owned()
         };
-        told(&text, Some(list(&message["tool_calls"]).iter().map(argument).collect()))
+        content_of(&text, Some(list(&message["tool_calls"]).iter().map(argument).collect()))
     };
     both(
         || ChatReply::new(options.clone()),
@@ -94,14 +94,14 @@ fn chat(upstream: &[Bytes]) -> Option<Told> {
     )
 }
 
-fn messages(upstream: &[Bytes]) -> Option<Told> {
+fn messages(upstream: &[Bytes]) -> Option<ReplyContent> {
     let options = messages::ReplyOptions { model: "m".to_owned(), ..messages::ReplyOptions::default() };
     let read = |document: &Value| {
         let blocks = list(&document["content"]);
         let text: String = blocks.iter().map(|block| text_of(&block["text"])).collect();
         let calls = blocks.iter().filter(|block| block["type"] == "tool_use");
         // The input is a parsed object, so its spelling is lost.
-        told(&text, Some(calls.map(|call| call["input"].to_string()).collect()))
+        content_of(&text, Some(calls.map(|call| call["input"].to_string()).collect()))
     };
     both(
         || MessagesReply::new(options.clone()),
@@ -115,12 +115,12 @@ fn messages(upstream: &[Bytes]) -> Option<Told> {
     )
 }
 
-fn completions(upstream: &[Bytes]) -> Option<Told> {
+fn completions(upstream: &[Bytes]) -> Option<ReplyContent> {
     let options = completions::ReplyOptions { model: "m".to_owned(), ..completions::ReplyOptions::default() };
     both(
         || CompletionReply::new(options.clone()),
         upstream,
-        |document| told(text_of(&document["choices"][0]["text"]), None),
+        |document| content_of(text_of(&document["choices"][0]["text"]), None),
         |stream| {
             let frames = frames(stream);
             let is_error = frames.iter().filter_map(|frame| frame.json()).any(|frame| frame.get("error").is_some());
@@ -129,12 +129,12 @@ fn completions(upstream: &[Bytes]) -> Option<Told> {
     )
 }
 
-fn ollama(upstream: &[Bytes]) -> Option<Told> {
+fn ollama(upstream: &[Bytes]) -> Option<ReplyContent> {
     let options = ollama::ReplyOptions { model: "m".to_owned(), ..ollama::ReplyOptions::default() };
     let read = |document: &Value| {
         let message = &document["message"];
         let calls = list(&message["tool_calls"]).iter().map(|call| call["function"]["arguments"].to_string());
-        told(text_of(&message["content"]), Some(calls.collect()))
+        content_of(text_of(&message["content"]), Some(calls.collect()))
     };
     both(
         || OllamaReply::new(options.clone()),
@@ -147,14 +147,14 @@ fn ollama(upstream: &[Bytes]) -> Option<Told> {
     )
 }
 
-fn responses(upstream: &[Bytes]) -> Option<Told> {
+fn responses(upstream: &[Bytes]) -> Option<ReplyContent> {
     let read = |document: &Value| {
         let output = list(&document["output"]);
         let parts = output.iter().flat_map(|item| list(&item["content"]));
         let parts = parts.filter(|part| part["type"] == "output_text" || part["type"] == "refusal");
         let text: String = parts.map(|part| text_of(part.get("text").or(part.get("refusal")).unwrap())).collect();
         let calls = output.iter().filter_map(|item| item.get("arguments").or(item.get("input")));
-        told(&text, Some(calls.map(|text| text_of(text).to_owned()).collect()))
+        content_of(&text, Some(calls.map(|text| text_of(text).to_owned()).collect()))
     };
     let request = json!({"model": "m", "input": "x", "stream": true});
     both(

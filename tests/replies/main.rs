@@ -43,7 +43,7 @@ use runner::{
 use serde_json::{Value, json};
 
 /// A dialect whose replies must follow the rules.
-trait Told: Dialect {
+trait CaseDialect: Dialect {
     fn cases() -> Vec<Case>;
     fn options(case: &Case) -> Self::Options;
     fn fold(frames: &[Frame]) -> Value;
@@ -79,7 +79,7 @@ fn token_limit(case: &Case) -> TokenLimit {
     if is_enforced { TokenLimit::Enforce } else { TokenLimit::Ignore }
 }
 
-impl Told for Chat {
+impl CaseDialect for Chat {
     fn cases() -> Vec<Case> {
         answered_cases()
     }
@@ -97,7 +97,7 @@ impl Told for Chat {
     }
 }
 
-impl Told for Completions {
+impl CaseDialect for Completions {
     fn cases() -> Vec<Case> {
         answered_cases_of(Self::NAME, 5)
     }
@@ -116,7 +116,7 @@ impl Told for Completions {
     }
 }
 
-impl Told for Messages {
+impl CaseDialect for Messages {
     fn cases() -> Vec<Case> {
         answered_cases_of(Self::NAME, 25)
     }
@@ -152,7 +152,7 @@ impl Told for Messages {
 }
 
 /// The state machine for the request of a case.
-fn reply<D: Told>(case: &Case) -> D::Reply {
+fn reply<D: CaseDialect>(case: &Case) -> D::Reply {
     let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
     let mut context = Context {
         headers: &headers,
@@ -188,7 +188,7 @@ fn zeroed_usage(mut value: Value) -> Value {
     value
 }
 
-fn streams_as_written<D: Told>() {
+fn streams_as_written<D: CaseDialect>() {
     for case in D::cases() {
         let Some(expected) = &case.client_sse else { continue };
         let got = stream_of(reply::<D>(&case), &split([case.upstream_sse.as_slice()]));
@@ -205,7 +205,7 @@ fn each_case_gives_the_expected_stream() {
     streams_as_written::<ollama::Generate>();
 }
 
-fn gives_its_document<D: Told>() {
+fn gives_its_document<D: CaseDialect>() {
     for case in D::cases() {
         let words = |error: &ProxyError| {
             let (status, _, body) = D::to_error_response(error, "req_test", CommandHint::default());
@@ -226,7 +226,7 @@ fn each_case_gives_the_expected_document() {
     gives_its_document::<ollama::Generate>();
 }
 
-fn document_is_the_fold<D: Told>() {
+fn document_is_the_fold<D: CaseDialect>() {
     for case in D::cases() {
         let (Some(written), None) = (&case.client_sse, case.client_json.get("error")) else { continue };
         assert_eq!(D::fold(&D::frames(written)), stripped(case.client_json.clone()), "{}", case.name);
@@ -250,7 +250,7 @@ fn stripped(mut document: Value) -> Value {
     document
 }
 
-fn same_when_split<D: Told>() {
+fn same_when_split<D: CaseDialect>() {
     for case in D::cases() {
         assert_split_anywhere(&case, || reply::<D>(&case));
     }
@@ -265,7 +265,7 @@ fn a_response_split_anywhere_gives_the_same_output() {
     same_when_split::<ollama::Generate>();
 }
 
-fn never_whole_when_cut<D: Told>() {
+fn never_whole_when_cut<D: CaseDialect>() {
     for case in D::cases() {
         assert_cut_anywhere(&case, || reply::<D>(&case), |events| assert_cut::<D>(&case, events));
     }
@@ -280,7 +280,7 @@ fn a_response_cut_anywhere_never_looks_complete() {
     never_whole_when_cut::<ollama::Generate>();
 }
 
-fn assert_cut<D: Told>(case: &Case, events: &[Bytes]) {
+fn assert_cut<D: CaseDialect>(case: &Case, events: &[Bytes]) {
     let frames = D::frames(&stream_of(reply::<D>(case), events));
     let Some(Frame::Json(last)) = frames.last() else { panic!("{}: no error", case.name) };
     assert!(D::is_cut(last), "{}: {last}", case.name);
@@ -288,7 +288,7 @@ fn assert_cut<D: Told>(case: &Case, events: &[Bytes]) {
     assert!(matches!(document_of(reply::<D>(case), events), Err(ProxyError::Truncated { .. })), "{}", case.name);
 }
 
-fn keeps_the_laws<D: Told>() {
+fn keeps_the_laws<D: CaseDialect>() {
     for case in D::cases() {
         let frames = D::frames(&stream_of(reply::<D>(&case), &split([case.upstream_sse.as_slice()])));
         D::assert_laws(Usage::when(includes_usage(&case)), &frames);
@@ -304,7 +304,7 @@ fn the_laws_hold_for_every_case() {
     keeps_the_laws::<ollama::Generate>();
 }
 
-fn is_silent_after_the_end<D: Told>() {
+fn is_silent_after_the_end<D: CaseDialect>() {
     for case in D::cases() {
         assert_silent_after_the_end(&case, reply::<D>(&case));
     }

@@ -316,7 +316,7 @@ fn a_limit_ends_text_refusals_and_calls_alike() {
     let options = ReplyOptions { token_limit: Some(2), stop: vec!["END".to_owned()], ..options() };
     let refusal =
         |text: &str| json!({"type": "response.refusal.delta", "output_index": 0, "content_index": 0, "delta": text});
-    for (events, told, reason) in [
+    for (events, reported, reason) in [
         (vec![text(0, "one two"), text(0, " three"), completed()], "one two", "max_tokens"),
         (vec![text(0, "one two"), completed()], "one two", "end_turn"),
         (vec![text(0, "one two END three"), completed()], "one two", "max_tokens"),
@@ -326,7 +326,7 @@ fn a_limit_ends_text_refusals_and_calls_alike() {
         let document = document(&options, &events).unwrap();
         assert_eq!(
             (&document["content"][0]["text"], &document["stop_reason"]),
-            (&json!(told), &json!(reason)),
+            (&json!(reported), &json!(reason)),
             "{events:?}"
         );
     }

@@ -12,7 +12,7 @@ use crate::cases::{Case, answered_cases_of};
 use crate::fold::{Frame, fold_lines, lines};
 use crate::laws::Usage;
 use crate::runner::{document_of, stream_of};
-use crate::{Told, token_limit};
+use crate::{CaseDialect, token_limit};
 
 fn cases_of(form: Form) -> Vec<Case> {
     let is_of = |case: &Case| (case.meta["form"] == "generate") == (form == Form::Generate);
@@ -50,9 +50,9 @@ fn assert_line_laws(frames: &[Frame]) {
     }
 }
 
-macro_rules! told {
+macro_rules! reported {
     ($dialect:ty, $form:expr) => {
-        impl Told for $dialect {
+        impl CaseDialect for $dialect {
             fn cases() -> Vec<Case> {
                 cases_of($form)
             }
@@ -92,8 +92,8 @@ macro_rules! told {
     };
 }
 
-told!(Chat, Form::Chat);
-told!(Generate, Form::Generate);
+reported!(Chat, Form::Chat);
+reported!(Generate, Form::Generate);
 
 fn reply_options() -> ReplyOptions {
     let api = RenderOptions { shows_thinking: true, ..RenderOptions::default() };

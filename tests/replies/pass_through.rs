@@ -23,7 +23,7 @@ fn texts(upstream: &[&str]) -> Vec<Bytes> {
     upstream.iter().map(|data| Bytes::copy_from_slice(data.as_bytes())).collect()
 }
 
-fn told(upstream: &[&str]) -> Vec<Value> {
+fn events_sent(upstream: &[&str]) -> Vec<Value> {
     events(&stream_of(reply_to(&request(), &HeaderMap::new()), &texts(upstream)))
 }
 
@@ -54,7 +54,7 @@ fn members_that_the_public_api_always_has_are_restored() {
         r#"{"type":"response.output_item.done","item":{"type":"function_call","name":"f","arguments":"{}"}}"#,
         r#"{"type":"response.done","response":{"usage":{"input_tokens":3,"output_tokens":1,"input_tokens_details":null}}}"#,
     ];
-    let got = told(&upstream);
+    let got = events_sent(&upstream);
     assert_laws(&got);
     assert_eq!(got[1]["item"]["status"], "in_progress");
     assert_eq!(got[2]["logprobs"], json!([]));
@@ -76,7 +76,7 @@ fn members_that_the_public_api_always_has_are_restored() {
 fn a_response_always_starts_with_created() {
     let delta = r#"{"type":"response.output_text.delta","output_index":0,"delta":"a"}"#;
     for upstream in [&[delta, COMPLETED][..], &[COMPLETED], &[r#"{"type":"response.completed"}"#], &[delta], &[]] {
-        assert_laws(&told(upstream));
+        assert_laws(&events_sent(upstream));
     }
 }
 
@@ -85,7 +85,7 @@ fn billed_output_that_never_arrived_is_an_error() {
     let usage = r#"{"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":5}}}"#;
     let reply = reply_to(&request(), &HeaderMap::new());
     assert!(matches!(document_of(reply, &texts(&[CREATED, usage])), Err(ProxyError::Damaged { .. })));
-    assert_eq!(told(&[CREATED, usage]).last().unwrap()["type"], "response.failed");
+    assert_eq!(events_sent(&[CREATED, usage]).last().unwrap()["type"], "response.failed");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn lost_output_that_is_not_repeated_is_an_error() {
     let call =
         r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","arguments":"{}"}}"#;
     let incomplete = COMPLETED.replace("completed", "incomplete");
-    let end = |upstream: &[&str]| told(upstream).pop().unwrap()["type"].as_str().unwrap().to_owned();
+    let end = |upstream: &[&str]| events_sent(upstream).pop().unwrap()["type"].as_str().unwrap().to_owned();
     assert_eq!(end(&[CREATED, added, "{broken", COMPLETED]), "response.failed", "an item");
     assert_eq!(end(&[CREATED, added, delta, "{broken", done, COMPLETED]), "response.failed", "perhaps a piece");
     assert_eq!(end(&[CREATED, added, delta, "{broken", &incomplete]), "response.failed", "perhaps the end");
@@ -128,7 +128,7 @@ fn an_item_without_a_done_event_is_built_from_its_deltas() {
     for (kind, status) in [("response.incomplete", "incomplete"), ("response.completed", "completed")] {
         let end = format!(r#"{{"type":"{kind}","response":{{"id":"resp_1","status":"{status}","output":[]}}}}"#);
         let upstream = [&upstream[..], &[&end]].concat();
-        let got = told(&upstream);
+        let got = events_sent(&upstream);
         assert_laws(&got);
         let output = &got.last().unwrap()["response"]["output"];
         let citation = json!({"type": "url_citation", "start_index": 0, "end_index": 1, "url": "u", "title": "t"});
@@ -246,7 +246,7 @@ proptest! {
     #[test]
     fn no_order_of_events_breaks_the_laws(upstream in prop::collection::vec(any_event(), 0..12)) {
         let upstream: Vec<&str> = upstream.iter().map(String::as_str).collect();
-        let got = told(&upstream);
+        let got = events_sent(&upstream);
         if got.len() > 1 || got[0]["type"] != "error" {
             let seen = got.iter().filter(|event| event["type"] == "response.created").count();
             prop_assert!(seen >= 1 && got[0]["type"] == "response.created");

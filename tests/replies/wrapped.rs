@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::cases::Case;
 use crate::runner::{document_of, split, stream_of};
-use crate::{Told, ollama, reply, responses};
+use crate::{CaseDialect, ollama, reply, responses};
 
 /// The namespace that a lite request wraps its tools in.
 fn namespace() -> ToolNamespace {
@@ -51,15 +51,15 @@ fn wrapped(case: &Case) -> Vec<Bytes> {
 /// The events after the upstream client; counts those that named the namespace.
 fn unwrapped(case: &Case, count: &mut usize) -> Vec<Bytes> {
     let namespace = namespace();
-    let told = wrapped(case).into_iter().map(|data| {
+    let reported = wrapped(case).into_iter().map(|data| {
         let plain = namespace.strip_from(std::str::from_utf8(&data).unwrap());
         *count += usize::from(plain.is_some());
         plain.map_or(data, Bytes::from)
     });
-    told.collect()
+    reported.collect()
 }
 
-fn answers_the_same<D: Told>(count: &mut usize) {
+fn answers_the_same<D: CaseDialect>(count: &mut usize) {
     for case in D::cases() {
         let (bare, unwrapped) = (split([case.upstream_sse.as_slice()]), unwrapped(&case, count));
         assert_eq!(unwrapped, bare, "{}: each event has its bytes again", case.name);

@@ -52,7 +52,7 @@ async fn a_web_page_reaches_nothing() {
         assert_eq!((answer.status, answer.error()["code"].as_str()), (status, Some(code)), "{}", answer.text());
         assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("access-control-")));
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
     assert_eq!(ask.send(&bench.proxy).await.status, 200, "valid requests are accepted");
 }
 
@@ -90,7 +90,7 @@ async fn a_key_is_required_if_keys_are_set() {
         assert_eq!((answer.status, answer.error()["code"].as_str()), (401, Some("invalid_api_key")));
         assert_eq!(answer.header("www-authenticate"), "Bearer");
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
     assert_eq!(Ask::get("/health").send(&bench.proxy).await.status, 200);
     assert_eq!(Ask::get("/ready").send(&bench.proxy).await.status, 200);
 }
@@ -119,9 +119,9 @@ async fn the_client_key_is_never_forwarded() {
     let sent = bench.upstream.requests("/responses").remove(0);
     assert_eq!(sent.header("authorization"), "Bearer at_secret");
     assert_eq!(sent.header("chatgpt-account-id"), "acct-1");
-    let told = format!("{:?} {}", sent.headers, String::from_utf8(sent.body).unwrap());
+    let reported = format!("{:?} {}", sent.headers, String::from_utf8(sent.body).unwrap());
     for secret in [KEY, "client-cookie", "client-account"] {
-        assert!(!told.contains(secret), "{told}");
+        assert!(!reported.contains(secret), "{reported}");
     }
 }
 
@@ -137,7 +137,7 @@ async fn the_upstream_token_does_not_follow_a_redirect() {
         let answer = Ask::chat(&chat()).send(&bench.proxy).await;
         assert_eq!((answer.status, answer.error()["type"].as_str()), (502, Some("upstream_error")));
     }
-    assert_eq!(bench.asked(), 4);
+    assert_eq!(bench.request_count(), 4);
     assert_eq!(elsewhere.requests("").len(), 0);
 }
 
@@ -158,8 +158,8 @@ async fn an_unknown_backend_host_requires_trust_host() {
     let upstream = FakeUpstream::start().await;
     let relay = signed_in(&upstream).setting("upstream.url", "https://relay.invalid/codex").run();
     assert_eq!(relay.status.code(), Some(2));
-    let told = String::from_utf8(relay.stderr).unwrap();
-    assert!(told.contains("relay.invalid") && told.contains("upstream.trust_host"), "{told}");
+    let reported = String::from_utf8(relay.stderr).unwrap();
+    assert!(reported.contains("relay.invalid") && reported.contains("upstream.trust_host"), "{reported}");
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn a_page_of_another_site_reaches_nothing_by_links_and_images() {
     for site in ["none", "same-origin"] {
         assert_eq!(Ask::get("/usage").header("sec-fetch-site", site).send(&bench.proxy).await.status, 200);
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]
@@ -228,5 +228,5 @@ async fn a_request_with_two_hosts_is_refused() {
         let answer = connections::rest(stream).await;
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("more than one"), "{answer}");
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }

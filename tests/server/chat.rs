@@ -361,13 +361,13 @@ async fn a_client_that_disconnects_ends_the_upstream_request_in_every_phase() {
     assert!(bench.upstream.hung_up(gone + 1, 5 * SECOND).await, "in the middle of the stream");
 
     for script in [Script::answer(503, &[("retry-after", "15")], ""), begun(&[CREATED]).event(failing).end()] {
-        let asked = bench.asked();
+        let asked = bench.request_count();
         let ended = bench.proxy.log().matches("client_left").count();
         bench.upstream.replace("/responses", script);
         let sent = Ask::chat(&chat()).fire(&bench.proxy).await;
         bench.upstream.received("/responses", asked + 1).await;
         drop(sent);
         bench.proxy.says_times("client_left", ended + 1, SECOND).await;
-        assert_eq!(bench.asked(), asked + 1, "no request is repeated");
+        assert_eq!(bench.request_count(), asked + 1, "no request is repeated");
     }
 }

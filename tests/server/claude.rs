@@ -35,7 +35,7 @@ async fn tokens_are_counted_for_any_body_without_the_backend() {
     count(b"\xff\xfe".to_vec()).await;
     let odd = with(hello(), "tools", json!([{"type": "computer_20250124", "name": "computer"}]));
     assert!(count(odd.to_string().into_bytes()).await > 10, "invalid requests are counted too");
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
     let answer = Ask::get("/v1/messages/count_tokens").send(&bench.proxy).await;
     assert_eq!((answer.status, answer.header("allow")), (405, "POST"));
 }
@@ -120,9 +120,9 @@ async fn routes_select_the_model_of_each_role_in_every_api() {
         ("/v1/responses", with(answers("claude-x"), "tools", json!([{"type": "web_search"}])), "searcher", Value::Null),
         ("/v1/completions", json!({"model": "claude-haiku", "prompt": "hi"}), "small", json!("low")),
     ] {
-        let before = bench.asked();
+        let before = bench.request_count();
         Ask::post(path, &request).send(&bench.proxy).await;
-        assert_eq!(bench.asked(), before + 1, "{path} {request}");
+        assert_eq!(bench.request_count(), before + 1, "{path} {request}");
         let sent = sent(&bench);
         assert_eq!((&sent["model"], &sent["reasoning"]["effort"]), (&json!(model), &effort), "{path} {request}");
     }

@@ -38,7 +38,7 @@ async fn a_preflight_of_an_allowed_page_needs_no_key() {
     assert_eq!(answer.send(&bench.proxy).await.header("access-control-allow-private-network"), "true");
     let container = preflight("/v1/models").header("host", "host.docker.internal:8787").send(&bench.proxy).await;
     assert_eq!(container.status, 204, "the following request requires its key");
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn a_preflight_of_any_other_page_is_refused() {
         assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("access-control-")), "{origin}");
         assert!(varies_with_origin(&answer));
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn an_allowed_page_does_not_permit_a_foreign_host() {
         let answer = ask.header("host", "rebound.invalid").send(&bench.proxy).await;
         assert_eq!((answer.status, answer.error()["code"].as_str()), (403, Some("foreign_host")));
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]

@@ -62,9 +62,9 @@ async fn a_failure_in_mid_response_is_hidden_by_a_retry() {
         bench.upstream.replace("/responses", failing());
         bench.upstream.on("/responses", cut());
         bench.upstream.on("/responses", Script::events(&SPOKEN));
-        let before = bench.asked();
+        let before = bench.request_count();
         let answer = bench.send(&ask).await;
-        assert_eq!((answer.status, bench.asked() - before), (200, 3), "{}", answer.text());
+        assert_eq!((answer.status, bench.request_count() - before), (200, 3), "{}", answer.text());
         assert_eq!(answer.json(), clean(&ask).await.json());
         assert_eq!(answer.header("x-should-retry"), "");
     }
@@ -86,10 +86,10 @@ async fn clients_are_asked_not_to_retry_after_the_last_attempt() {
         let bench = Bench::with(|launch| launch.setting("upstream.max_retries", retries)).await;
         for ask in requests() {
             bench.upstream.replace("/responses", failing());
-            let before = bench.asked();
+            let before = bench.request_count();
             let answer = bench.send(&ask).await;
             assert!(matches!(answer.status, 500 | 502), "{}", answer.text());
-            assert_eq!((bench.asked() - before, answer.header("x-should-retry")), (attempts, "false"));
+            assert_eq!((bench.request_count() - before, answer.header("x-should-retry")), (attempts, "false"));
             assert!(!answer.text().contains("LEAK"), "{}", answer.text());
         }
     }
@@ -102,7 +102,7 @@ async fn a_long_retry_after_in_mid_response_is_passed_to_the_client() {
     bench.upstream.on("/responses", begun(&BEGUN).event(failed).end());
     let answer = bench.send(&Ask::chat(&chat())).await;
     assert_eq!((answer.status, answer.header("retry-after"), answer.header("x-should-retry")), (429, "21", ""));
-    assert_eq!(bench.asked(), 1);
+    assert_eq!(bench.request_count(), 1);
 }
 
 #[tokio::test]
@@ -112,10 +112,10 @@ async fn permanent_errors_are_returned_at_once() {
     let wrong = r#"{"type":"error","error":{"code":"context_length_exceeded","message":"Too long."}}"#;
     for (event, status) in [(FILTERED, 400), (quota, 429), (wrong, 400)] {
         bench.upstream.replace("/responses", begun(&BEGUN).event(event).end());
-        let before = bench.asked();
+        let before = bench.request_count();
         let answer = bench.send(&Ask::chat(&chat())).await;
         assert_eq!((answer.status, answer.header("x-should-retry")), (status, "false"));
-        assert_eq!(bench.asked() - before, 1, "{event}");
+        assert_eq!(bench.request_count() - before, 1, "{event}");
     }
 }
 
@@ -129,7 +129,7 @@ async fn a_client_that_disconnects_ends_the_retries() {
     drop(sent);
     assert!(bench.upstream.hung_up(1, 5 * SECOND).await);
     bench.proxy.says_times("client_left", 1, SECOND).await;
-    assert_eq!(bench.asked(), 2);
+    assert_eq!(bench.request_count(), 2);
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn a_body_that_is_not_a_json_object_is_rejected() {
     }
     assert_invalid(&bench, b"{\"model\":\"\xff\xfe\"}".to_vec(), None).await;
     assert_invalid(&bench, b"\xff\xfe{\0}\0".to_vec(), None).await;
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn an_invalid_member_is_named() {
     for (request, param) in rows {
         assert_invalid(&bench, request.to_string(), Some(param)).await;
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn invalid_encodings_are_rejected() {
         let expected = if unknown.is_empty() { (400, None) } else { (415, Some("unsupported_content_encoding")) };
         assert_eq!((status, error["code"].as_str()), expected, "{unknown}");
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 fn assert_too_large(answer: &Answer, what: &str) {
@@ -283,7 +283,7 @@ async fn the_limit_applies_to_the_decoded_body() {
         let body = encode(encoding, &request(LIMIT_BYTES)).await;
         assert_eq!(encoded(encoding, body).send(&bench.proxy).await.status, 200, "{encoding}");
     }
-    assert_eq!(bench.asked(), 2 + ENCODINGS.len());
+    assert_eq!(bench.request_count(), 2 + ENCODINGS.len());
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ async fn a_key_with_a_share_is_refused_beyond_it_in_every_api_and_others_are_not
         is_refused(&by("sk-batch", ask.clone()).send(&bench.proxy).await, dialect);
         assert_eq!(by("sk-desk", ask).send(&bench.proxy).await.status, 200, "{dialect}");
     }
-    assert_eq!(bench.asked(), 4, "a locally rejected request isn't sent");
+    assert_eq!(bench.request_count(), 4, "a locally rejected request isn't sent");
     let page = by("sk-desk", Ask::get("/metrics")).send(&bench.proxy).await;
     let line = r#"codex_proxy_errors_total{class="window_reserved"} 4"#;
     assert!(page.text().lines().any(|text_line| text_line == line), "{}", page.text());
@@ -92,7 +92,7 @@ async fn a_websocket_checks_the_share_for_each_request() {
         assert_eq!((events.len(), &error["code"]), (1, &json!("window_reserved")), "{events:?}");
         assert_share_message(&error["message"]);
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ async fn requests_over_the_limit_wait_and_those_over_the_queue_get_retry_after()
     for path in ["/health", "/ready", "/v1/models"] {
         assert_eq!(Ask::get(path).send(&bench.proxy).await.status, 200, "{path} needs no place");
     }
-    assert_eq!((bench.asked(), metric(&bench.proxy, "codex_proxy_places_taken").await), (1, 1));
+    assert_eq!((bench.request_count(), metric(&bench.proxy, "codex_proxy_places_taken").await), (1, 1));
     gate.open();
     assert_eq!(first.rest().await.frames().last().unwrap(), "[DONE]");
     assert_eq!(second.open().await.rest().await.status, 200);
@@ -116,10 +116,10 @@ async fn a_used_up_quota_is_reported_in_each_api_and_requested_once() {
     is_soon(&answer);
     assert_eq!(answer.json()["error"], json!({"type": "rate_limit_error", "message": reported}));
     assert_eq!(answer.header("anthropic-ratelimit-unified-reset"), "1900000000");
-    assert_eq!((bench.asked(), metric(&bench.proxy, "codex_proxy_quota_answers_total").await), (1, 4));
+    assert_eq!((bench.request_count(), metric(&bench.proxy, "codex_proxy_quota_answers_total").await), (1, 4));
     let other = with(chat(), "model", json!("gpt-5.4"));
     assert_eq!(Ask::chat(&other).send(&bench.proxy).await.status, 429);
-    assert_eq!(bench.asked(), 2, "the limit of another model is unknown");
+    assert_eq!(bench.request_count(), 2, "the limit of another model is unknown");
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_used_up_quota_is_probed_again_later() {
     bench.upstream.on("/responses", Script::events(&WHOLE));
     let served = async { while Ask::chat(&chat()).send(&bench.proxy).await.status == 429 {} };
     timeout(10 * SECOND, served).await.expect("a probe finds the quota available again");
-    assert_eq!(bench.asked(), 3);
+    assert_eq!(bench.request_count(), 3);
     assert_eq!(Ask::chat(&chat()).send(&bench.proxy).await.status, 200, "a success ends it");
 }
 
@@ -142,13 +142,13 @@ async fn a_long_retry_after_is_passed_to_the_client() {
         let answer = Ask::chat(&chat()).send(&bench.proxy).await;
         assert_eq!((answer.status, answer.error()["code"].as_str()), (reported, Some(code)));
         assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), ("21", ""));
-        assert_eq!(bench.asked(), 1);
+        assert_eq!(bench.request_count(), 1);
     }
     let bench = Bench::new().await;
     bench.upstream.on("/responses", Script::answer(503, &[("retry-after", "0")], ""));
     let answer = Ask::chat(&chat()).send(&bench.proxy).await;
     assert_eq!((answer.status, answer.header("x-should-retry")), (502, "false"), "our own attempts are used up");
-    assert_eq!((bench.asked(), metric(&bench.proxy, "codex_proxy_retries_total").await), (3, 2));
+    assert_eq!((bench.request_count(), metric(&bench.proxy, "codex_proxy_retries_total").await), (3, 2));
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ async fn a_lite_model_that_rejects_a_classic_member_gets_one_lite_request() {
         let other = with(chat(), "model", json!("gpt-5.5"));
         let answer = Ask::chat(&other).send(&bench.proxy).await;
         assert_eq!((answer.status, answer.error()["param"].as_str()), (400, Some(member)), "no lite model");
-        assert_eq!(bench.asked(), 4, "{member}");
+        assert_eq!(bench.request_count(), 4, "{member}");
     }
 }
 

@@ -117,7 +117,7 @@ impl Bench {
     }
 
     /// The number of model requests.
-    fn asked(&self) -> usize {
+    fn request_count(&self) -> usize {
         self.upstream.requests("/responses").len()
     }
 }

@@ -202,9 +202,9 @@ async fn a_failure_after_output_is_an_event_and_no_end() {
         assert_eq!(answer.status, 200);
         assert_eq!(events.last().unwrap()["error"]["type"], kind, "{}", answer.text());
         assert!(!kinds(&events).contains(&"message_stop") && !kinds(&events).contains(&"message_delta"));
-        assert_eq!(bench.upstream.requests("/responses").len(), bench.asked());
+        assert_eq!(bench.upstream.requests("/responses").len(), bench.request_count());
     }
-    assert_eq!(bench.asked(), 3, "no request is repeated");
+    assert_eq!(bench.request_count(), 3, "no request is repeated");
 }
 
 /// A second turn: our thinking, thinking of another service, a call and its result.
@@ -245,7 +245,7 @@ async fn reasoning_that_the_backend_rejects_is_omitted_once() {
     bench.upstream.replace("/responses", Script::json(400, unreadable));
     let answer = ask(&second_turn()).send(&bench.proxy).await;
     assert_eq!((answer.status, error(&answer).0.as_str()), (500, "api_error"));
-    assert_eq!(bench.asked(), 4, "once more, and no more");
+    assert_eq!(bench.request_count(), 4, "once more, and no more");
 }
 
 #[tokio::test]

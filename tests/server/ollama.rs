@@ -47,14 +47,15 @@ async fn assert_comes_back(bench: &Bench, case: &Case) {
     let asking = |mode: bool| Ask::post(path, &with(case.request.clone(), "stream", json!(mode)));
     let answer = asking(true).send(&bench.proxy).await;
     let written = case.client_sse.as_deref().unwrap().lines().map(|line| serde_json::from_str(line).unwrap());
-    let told: Vec<Value> = lines(&answer).into_iter().map(|line| comparable(case, line)).collect();
-    assert_eq!(told, written.collect::<Vec<Value>>(), "{}", case.name);
+    let reported: Vec<Value> = lines(&answer).into_iter().map(|line| comparable(case, line)).collect();
+    assert_eq!(reported, written.collect::<Vec<Value>>(), "{}", case.name);
     let whole = asking(false).send(&bench.proxy).await;
     assert_eq!(u64::from(whole.status), case.document_status(), "{}", case.name);
     assert_eq!(comparable(case, whole.json()), case.client_json, "{}", case.name);
-    let told: BTreeSet<&str> = whole.header("x-proxy-warnings").split(", ").filter(|token| !token.is_empty()).collect();
+    let reported: BTreeSet<&str> =
+        whole.header("x-proxy-warnings").split(", ").filter(|token| !token.is_empty()).collect();
     let wanted = case.meta["warnings"].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect();
-    assert!(whole.status != 200 || told == wanted, "{}: {told:?}", case.name);
+    assert!(whole.status != 200 || reported == wanted, "{}: {reported:?}", case.name);
 }
 
 #[tokio::test]
@@ -154,11 +155,15 @@ async fn an_empty_request_is_answered_without_the_backend() {
         ("/api/generate", json!({"model": "gpt-5.5", "prompt": "", "stream": false}), "load"),
     ] {
         let answer = Ask::post(path, &request).send(&bench.proxy).await;
-        let told = answer.json();
-        assert_eq!((answer.status, &told["done"], &told["done_reason"]), (200, &json!(true), &json!(reason)), "{told}");
-        assert_eq!(told["model"], "gpt-5.5");
+        let reported = answer.json();
+        assert_eq!(
+            (answer.status, &reported["done"], &reported["done_reason"]),
+            (200, &json!(true), &json!(reason)),
+            "{reported}"
+        );
+        assert_eq!(reported["model"], "gpt-5.5");
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]
@@ -228,7 +233,7 @@ async fn missing_models_and_paths_have_ollamas_errors() {
         assert_eq!(answer.status, status, "{}", answer.text());
         assert!(error(&answer).contains(words), "{}", answer.text());
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]

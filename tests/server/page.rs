@@ -113,7 +113,7 @@ async fn if_keys_are_set_a_browser_sends_one_as_the_password() {
             "only the page requests a password"
         );
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn requests_that_browsers_send_by_themselves_use_no_quota() {
     assert_eq!((rebound.status, rebound.error()["code"].as_str()), (403, Some("foreign_host")));
     let foreign = by_password(page(), "sk-local-1").header("origin", "https://evil.invalid").send(&bench.proxy).await;
     assert_eq!((foreign.status, foreign.error()["code"].as_str()), (403, Some("foreign_origin")));
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]

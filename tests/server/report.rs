@@ -172,8 +172,8 @@ async fn a_bundle_contains_what_the_daemon_has_seen_and_recorded() {
     };
     tokio::time::timeout(Duration::from_secs(10), written).await.unwrap();
     let (output, file) = tokio::task::spawn_blocking(move || bundle(&launch, &[])).await.unwrap();
-    let (told, talk) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert_eq!((output.status.code(), told.trim_end()), (Some(0), file.to_str().unwrap()), "{talk}");
+    let (reported, talk) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!((output.status.code(), reported.trim_end()), (Some(0), file.to_str().unwrap()), "{talk}");
     assert!(talk.contains("Contents: ") && talk.contains("the latest cassette in 8 lines"), "{talk}");
     let report: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(report["daemon"]["health"]["drift"][0]["name"], "response.dream.started");

@@ -293,10 +293,10 @@ async fn no_command_shows_a_token_or_a_key() {
     ] {
         let command = launch.command(arguments);
         let output = tokio::task::spawn_blocking(move || command.run()).await.unwrap();
-        let told = String::from_utf8(output.stdout).unwrap() + std::str::from_utf8(&output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+        let reported = String::from_utf8(output.stdout).unwrap() + std::str::from_utf8(&output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {reported}");
         for secret in [KEY, "canary-head", "canary-signature", "rt_canary"] {
-            assert!(!told.contains(secret), "{arguments:?}: {told}");
+            assert!(!reported.contains(secret), "{arguments:?}: {reported}");
         }
     }
     drop(session);

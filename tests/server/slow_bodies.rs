@@ -63,7 +63,7 @@ async fn a_stalled_body_is_rejected_in_each_api_and_its_connection_closed() {
         }
     }
     assert_eq!(metric(&bench.proxy, r#"codex_proxy_errors_total{class="body_too_slow"}"#).await, 12);
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]

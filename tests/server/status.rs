@@ -17,13 +17,13 @@ const USAGE: &str = "/backend-api/wham/usage";
 const REFUSED: &str = r#"{"detail":"Unauthorized"}"#;
 
 /// The output of `status` in both formats.
-struct Told {
+struct StatusRun {
     code: i32,
     text: String,
     json: Value,
 }
 
-impl Told {
+impl StatusRun {
     /// Each format runs on its own; the first may refresh a token, which the second finds.
     async fn by(launch: &Launch, more: &[&str]) -> Self {
         let run = async |arguments: Vec<&str>| {
@@ -73,19 +73,25 @@ async fn services() -> Services {
 #[tokio::test]
 async fn the_user_is_not_signed_in() {
     let services = services().await;
-    let told = Told::by(&services.launch(), &[]).await;
-    assert_eq!((told.code, told.check(), &told.json["signed_in"]), (3, "no request was made", &json!(false)));
-    told.says(&["not signed in", "codex-proxy login"]);
+    let reported = StatusRun::by(&services.launch(), &[]).await;
+    assert_eq!(
+        (reported.code, reported.check(), &reported.json["signed_in"]),
+        (3, "no request was made", &json!(false))
+    );
+    reported.says(&["not signed in", "codex-proxy login"]);
     assert_eq!(services.upstream.requests("").len(), 0);
 }
 
 #[tokio::test]
 async fn a_valid_session_is_accepted_by_the_backend() {
     let services = services().await;
-    let told = Told::by(&services.fresh(), &[]).await;
-    assert_eq!((told.code, told.check(), &told.json["signed_in"]), (0, "good", &json!(true)));
-    assert_eq!((&told.json["accounts"][0]["state"], &told.json["store"]["place"]), (&json!("fresh"), &json!("file")));
-    told.says(&["ann@example.com", "valid until ", "the backend accepts the account", "credentials.json"]);
+    let reported = StatusRun::by(&services.fresh(), &[]).await;
+    assert_eq!((reported.code, reported.check(), &reported.json["signed_in"]), (0, "good", &json!(true)));
+    assert_eq!(
+        (&reported.json["accounts"][0]["state"], &reported.json["store"]["place"]),
+        (&json!("fresh"), &json!("file"))
+    );
+    reported.says(&["ann@example.com", "valid until ", "the backend accepts the account", "credentials.json"]);
     assert_eq!(services.issuer.calls().len(), 0);
 }
 
@@ -96,12 +102,15 @@ async fn an_expiring_or_expired_token_is_refreshed_once() {
         let end = SystemClock.now();
         let end = left.map_or(end - Duration::from_secs(60), |left| end + left);
         let launch = services.ending(end);
-        let offline = Told::by(&launch, &["--offline"]).await;
+        let offline = StatusRun::by(&launch, &["--offline"]).await;
         assert_eq!((offline.code, offline.check()), (0, "no request was made"));
         offline.says(&["refreshed at its next use"]);
         assert_eq!(services.issuer.calls().len(), 0);
-        let told = Told::by(&launch, &[]).await;
-        assert_eq!((told.code, told.check(), &told.json["accounts"][0]["state"]), (0, "good", &json!("fresh")));
+        let reported = StatusRun::by(&launch, &[]).await;
+        assert_eq!(
+            (reported.code, reported.check(), &reported.json["accounts"][0]["state"]),
+            (0, "good", &json!("fresh"))
+        );
         assert_eq!((services.issuer.calls().len(), services.issuer.reused()), (1, 0));
     }
 }
@@ -116,11 +125,11 @@ async fn a_rejected_refresh_is_reported_with_its_reason_and_not_repeated() {
         let services = services().await;
         services.issuer.script([Scripted::Answer(401, json!({"error": {"code": code}}))]);
         let launch = services.expired();
-        let told = Told::by(&launch, &[]).await;
-        assert_eq!((told.code, told.check()), (3, "refused"), "{}", told.text);
-        told.says(&["expired at", word, code, "codex-proxy login"]);
-        assert!(told.json["accounts"][0]["refusal"]["reason"].as_str().unwrap().contains(code));
-        let offline = Told::by(&launch, &["--offline"]).await;
+        let reported = StatusRun::by(&launch, &[]).await;
+        assert_eq!((reported.code, reported.check()), (3, "refused"), "{}", reported.text);
+        reported.says(&["expired at", word, code, "codex-proxy login"]);
+        assert!(reported.json["accounts"][0]["refusal"]["reason"].as_str().unwrap().contains(code));
+        let offline = StatusRun::by(&launch, &["--offline"]).await;
         assert_eq!((offline.code, offline.check()), (3, "no request was made"));
         offline.says(&[word]);
         let token = launch.command(&["token"]).run();
@@ -134,10 +143,10 @@ async fn a_session_revoked_before_its_expiry_is_rejected() {
     let services = services().await;
     services.upstream.replace(CHECK, Script::json(401, REFUSED));
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_invalidated"}}))]);
-    let told = Told::by(&services.fresh(), &[]).await;
-    assert_eq!((told.code, told.check(), &told.json["signed_in"]), (3, "refused", &json!(false)));
-    told.says(&["no longer accepted", "revoked", "codex-proxy login"]);
-    assert!(!told.text.contains("good until"), "{}", told.text);
+    let reported = StatusRun::by(&services.fresh(), &[]).await;
+    assert_eq!((reported.code, reported.check(), &reported.json["signed_in"]), (3, "refused", &json!(false)));
+    reported.says(&["no longer accepted", "revoked", "codex-proxy login"]);
+    assert!(!reported.text.contains("good until"), "{}", reported.text);
     assert_eq!(services.issuer.calls().len(), 1);
 }
 
@@ -145,9 +154,9 @@ async fn a_session_revoked_before_its_expiry_is_rejected() {
 async fn after_a_rejected_refresh_the_token_is_valid_until_its_expiry() {
     let services = services().await;
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
-    let told = Told::by(&services.ending(SystemClock.now() + Duration::from_secs(100)), &[]).await;
-    assert_eq!((told.code, told.check()), (0, "good"), "{}", told.text);
-    told.says(&["but not longer", "already used", "codex-proxy login"]);
+    let reported = StatusRun::by(&services.ending(SystemClock.now() + Duration::from_secs(100)), &[]).await;
+    assert_eq!((reported.code, reported.check()), (0, "good"), "{}", reported.text);
+    reported.says(&["but not longer", "already used", "codex-proxy login"]);
 }
 
 #[tokio::test]
@@ -157,10 +166,15 @@ async fn a_disabled_workspace_does_not_suggest_a_login() {
     for script in [by_member, by_status] {
         let services = Services::new().await;
         services.upstream.on(CHECK, script);
-        let told = Told::by(&services.fresh(), &[]).await;
-        assert_eq!((told.code, told.check(), &told.json["signed_in"]), (1, "disabled", &json!(true)), "{}", told.text);
-        told.says(&["workspace is disabled", "administrator"]);
-        assert!(!told.text.contains("codex-proxy login"), "{}", told.text);
+        let reported = StatusRun::by(&services.fresh(), &[]).await;
+        assert_eq!(
+            (reported.code, reported.check(), &reported.json["signed_in"]),
+            (1, "disabled", &json!(true)),
+            "{}",
+            reported.text
+        );
+        reported.says(&["workspace is disabled", "administrator"]);
+        assert!(!reported.text.contains("codex-proxy login"), "{}", reported.text);
         assert_eq!(services.issuer.calls().len(), 0);
     }
 }
@@ -169,13 +183,13 @@ async fn a_disabled_workspace_does_not_suggest_a_login() {
 async fn without_a_network_status_shows_local_state() {
     let services = services().await;
     let nowhere = |launch: Launch| launch.setting("upstream.url", "http://127.0.0.1:9/backend-api/codex");
-    let told = Told::by(&nowhere(services.fresh()), &[]).await;
-    assert_eq!((told.code, told.check()), (0, "unreachable"), "{}", told.text);
-    told.says(&["valid until ", "failed (", "local information", "`codex-proxy doctor`"]);
+    let reported = StatusRun::by(&nowhere(services.fresh()), &[]).await;
+    assert_eq!((reported.code, reported.check()), (0, "unreachable"), "{}", reported.text);
+    reported.says(&["valid until ", "failed (", "local information", "`codex-proxy doctor`"]);
     let ended = nowhere(services.expired()).setting("auth.url", "http://127.0.0.1:9");
-    let told = Told::by(&ended, &[]).await;
-    assert_eq!((told.code, told.check()), (0, "unreachable"), "{}", told.text);
-    told.says(&["refreshed at its next use", "sign-in service"]);
+    let reported = StatusRun::by(&ended, &[]).await;
+    assert_eq!((reported.code, reported.check()), (0, "unreachable"), "{}", reported.text);
+    reported.says(&["refreshed at its next use", "sign-in service"]);
 }
 
 #[tokio::test]
@@ -183,8 +197,8 @@ async fn an_unresponsive_backend_times_out() {
     let services = services().await;
     services.upstream.replace(CHECK, Script::silence());
     let began = tokio::time::Instant::now();
-    let told = Told::by(&services.fresh(), &[]).await;
-    assert_eq!((told.code, told.check()), (0, "unreachable"));
+    let reported = StatusRun::by(&services.fresh(), &[]).await;
+    assert_eq!((reported.code, reported.check()), (0, "unreachable"));
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
@@ -193,8 +207,8 @@ async fn a_response_without_the_account_is_not_a_rejection() {
     for script in [Script::json(200, "{}"), Script::json(500, "{}"), Script::answer(404, &[], "")] {
         let services = Services::new().await;
         services.upstream.on(CHECK, script);
-        let told = Told::by(&services.fresh(), &[]).await;
-        assert_eq!((told.code, told.check()), (0, "unclear"), "{}", told.text);
+        let reported = StatusRun::by(&services.fresh(), &[]).await;
+        assert_eq!((reported.code, reported.check()), (0, "unclear"), "{}", reported.text);
     }
 }
 
@@ -207,16 +221,17 @@ fn usage() -> Script {
 #[tokio::test]
 async fn the_quota_is_shown_with_its_pace() {
     let services = services().await;
-    let told = Told::by(&services.fresh(), &[]).await;
-    assert_eq!((told.check(), &told.json["quota"]), ("good", &Value::Null), "the backend didn't report it");
+    let reported = StatusRun::by(&services.fresh(), &[]).await;
+    assert_eq!((reported.check(), &reported.json["quota"]), ("good", &Value::Null), "the backend didn't report it");
     services.upstream.on(USAGE, usage());
-    let told = Told::by(&services.fresh(), &[]).await;
-    told.says(&["5-hour quota ████████████▊░░░  80 %; resets in 2 h 30 min, ", "used up in 37 min, 1 h 53 min before"]);
-    told.says(&["weekly quota ▍░░░░░░░░░░░░░░░   3 %; resets in 3 days 12 h, ", "at this pace 6 % used when it"]);
-    let windows = &told.json["quota"]["windows"];
+    let reported = StatusRun::by(&services.fresh(), &[]).await;
+    reported
+        .says(&["5-hour quota ████████████▊░░░  80 %; resets in 2 h 30 min, ", "used up in 37 min, 1 h 53 min before"]);
+    reported.says(&["weekly quota ▍░░░░░░░░░░░░░░░   3 %; resets in 3 days 12 h, ", "at this pace 6 % used when it"]);
+    let windows = &reported.json["quota"]["windows"];
     assert_eq!((&windows[0]["window"], &windows[0]["used_percent"]), (&json!("5-hour"), &json!(80.0)));
     assert_eq!((&windows[1]["window"], &windows[1]["pace"]["spent_at"]), (&json!("weekly"), &Value::Null));
-    let offline = Told::by(&services.fresh(), &["--offline"]).await;
+    let offline = StatusRun::by(&services.fresh(), &["--offline"]).await;
     assert_eq!(offline.json["quota"], Value::Null);
 }
 
@@ -244,7 +259,7 @@ async fn the_output_matches_the_documentation() {
     let services = services().await;
     services.issuer.script([Scripted::Answer(401, json!({"error": {"code": "refresh_token_reused"}}))]);
     let launch = services.expired();
-    Told::by(&launch, &[]).await.says(&["already used"]);
+    StatusRun::by(&launch, &[]).await.says(&["already used"]);
     services.upstream.on(USAGE, usage());
     let lent = crate::fake_issuer::jwt("acct-2", SystemClock.now() + Duration::from_secs(9999), 1);
     let launch = launch.file("lent.json", &json!({"tokens": {"access_token": lent}}).to_string());
@@ -253,11 +268,11 @@ async fn the_output_matches_the_documentation() {
     assert!(imported.status.success());
     let _running = launch.start();
     let mut printed = BTreeSet::new();
-    let at_home = Told::by(&launch, &["--account", "acct-1"]).await;
+    let at_home = StatusRun::by(&launch, &["--account", "acct-1"]).await;
     members(&at_home.json, "", &mut printed);
     // The first account is rejected, so its quota isn't requested.
-    members(&Told::by(&launch, &["--account", "acct-2"]).await.json, "", &mut printed);
-    let given = Told::by(&launch.setting("access_token", "at-none"), &["--offline"]).await;
+    members(&StatusRun::by(&launch, &["--account", "acct-2"]).await.json, "", &mut printed);
+    let given = StatusRun::by(&launch.setting("access_token", "at-none"), &["--offline"]).await;
     members(&given.json, "", &mut printed);
     let text = include_str!("../../docs/status.md");
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));

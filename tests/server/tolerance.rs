@@ -55,7 +55,7 @@ async fn a_byte_order_mark_before_a_body_is_skipped() {
     for (path, body) in REQUESTS.into_iter().chain(COUNTS) {
         answered(&bench, path, format!("\u{feff}{body}")).await;
     }
-    assert_eq!(bench.asked(), REQUESTS.len());
+    assert_eq!(bench.request_count(), REQUESTS.len());
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ async fn a_message_that_is_too_large_is_sent_once_and_reported() {
         assert_eq!((answer.status, answer.header("x-should-retry")), (413, "false"), "{}", answer.text());
         assert!(answer.text().contains("close code 1009: message too big"), "{}", answer.text());
         assert!(answer.text().contains("upstream.transport"), "{}", answer.text());
-        assert_eq!(bench.asked(), number + 1, "it is not sent again");
+        assert_eq!(bench.request_count(), number + 1, "it is not sent again");
     }
     let answer = requests[0].clone().send(&bench.proxy).await;
     assert_eq!(answer.error()["code"], "request_too_large");
@@ -61,7 +61,7 @@ async fn a_message_that_is_too_large_is_posted_if_allowed() {
     bench.upstream.on("/responses", Script::default().close(1009, "message too big"));
     bench.upstream.on("/responses", Script::events(&[CREATED, SPOKEN, COMPLETED]));
     assert_eq!(Ask::chat(&chat()).send(&bench.proxy).await.status, 200);
-    assert_eq!((bench.upstream.handshakes().len(), bench.asked()), (1, 2));
+    assert_eq!((bench.upstream.handshakes().len(), bench.request_count()), (1, 2));
     assert!(!bench.proxy.log().contains("retrying the backend request"), "it doesn't count as an attempt");
 }
 
@@ -70,7 +70,7 @@ async fn a_close_frame_is_reported_with_its_code_and_reason() {
     let bench = Bench::with(|launch| launch.setting("upstream.transport", "websocket")).await;
     bench.upstream.on("/responses", Script::default().event(CREATED).close(1011, "internal\u{7} error"));
     let answer = Ask::chat(&chat()).send(&bench.proxy).await;
-    assert_eq!((answer.status, bench.asked()), (502, 3));
+    assert_eq!((answer.status, bench.request_count()), (502, 3));
     assert!(answer.text().contains("(close code 1011: internal error)"), "{}", answer.text());
 }
 

@@ -134,7 +134,7 @@ async fn another_user_is_rejected_with_the_setting_that_allows_access() {
             _ => {}
         }
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
     assert_eq!(bench.upstream.requests("/wham/usage").len(), 0, "the backend gets no request of another user");
     for path in ["/health", "/ready"] {
         assert_eq!(Foreign::get(path).send(&bench.proxy).await.status, 200, "{path}");

@@ -148,7 +148,7 @@ async fn a_second_request_waits_for_the_first() {
     socket.create(&hello()).await;
     socket.ping().await;
     socket.until("pong").await;
-    assert_eq!(bench.asked(), 1, "the backend gets one request at a time");
+    assert_eq!(bench.request_count(), 1, "the backend gets one request at a time");
     gate.open();
     assert_eq!(socket.answer().await.last().unwrap()["response"]["id"], "resp_1");
     let second = socket.answer().await;
@@ -224,7 +224,7 @@ async fn stored_responses_are_available_on_other_connections() {
 async fn a_warmup_makes_no_request_and_can_be_continued() {
     let bench = answering().await;
     for (headers, input) in [(&[][..], json!("be brief")), (&CODEX[..], json!([]))] {
-        let before = bench.asked();
+        let before = bench.request_count();
         let mut socket = Socket::open_as(&bench.proxy, headers).await;
         let warmup = json!({"model": "gpt-5.5", "input": input, "store": false, "generate": false});
         socket.create(&warmup).await;
@@ -232,7 +232,7 @@ async fn a_warmup_makes_no_request_and_can_be_continued() {
         assert_eq!(kinds(&warm), ["response.created", "response.completed"]);
         let response = &warm[1]["response"];
         assert_eq!((&response["usage"]["total_tokens"], &response["output"]), (&json!(0), &json!([])));
-        assert_eq!(bench.asked(), before, "it makes no request");
+        assert_eq!(bench.request_count(), before, "it makes no request");
         let first = json!({"model": "gpt-5.5", "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}], "store": false, "previous_response_id": response["id"]});
         socket.create(&first).await;
         assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
@@ -321,14 +321,14 @@ async fn a_codex_client_gets_http_headers_as_events() {
     let events = socket.answer().await;
     let begin = events.iter().position(|event| event["type"] == "response.created").unwrap();
     let (before, answer) = events.split_at(begin);
-    let [limits, told] = ["codex.rate_limits", "response.metadata"].map(|kind| {
+    let [limits, reported] = ["codex.rate_limits", "response.metadata"].map(|kind| {
         let mut of_kind = before.iter().filter(|event| event["type"] == kind);
         let first = of_kind.next().unwrap_or_else(|| panic!("no {kind}: {before:?}"));
         assert_eq!(of_kind.next(), None, "reported twice");
         first
     });
     assert_eq!(limits["rate_limits"]["primary"]["used_percent"], 42.0);
-    assert_eq!(told["headers"]["x-codex-turn-state"], "ts-1");
+    assert_eq!(reported["headers"]["x-codex-turn-state"], "ts-1");
     let whole: Vec<Value> = RESPONSE.iter().map(|event| serde_json::from_str(event).unwrap()).collect();
     assert_eq!(kinds(answer), kinds(&whole));
     assert_eq!(answer[..4], whole[..4]);
@@ -341,9 +341,9 @@ async fn a_codex_client_gets_http_headers_as_events() {
         assert!(!posted || asked.header(name) == value, "{name}: {:?}", asked.headers);
     }
     assert_eq!(asked.header("x-codex-window-id"), "w-1");
-    assert!(!posted || told_nothing_of_the_socket(&asked.headers), "{:?}", asked.headers);
+    assert!(!posted || has_no_websocket_headers(&asked.headers), "{:?}", asked.headers);
 }
 
-fn told_nothing_of_the_socket(headers: &HeaderMap) -> bool {
+fn has_no_websocket_headers(headers: &HeaderMap) -> bool {
     ["upgrade", "sec-websocket-key", "sec-websocket-version"].iter().all(|name| !headers.contains_key(*name))
 }

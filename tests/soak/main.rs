@@ -169,8 +169,8 @@ impl Soak {
         command.env("SOAK_START", start.to_string());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (lines, complaints) = (BufReader::new(child.stdout.take().unwrap()).lines(), self.complaints.0.clone());
-        let told = lines.map_while(Result::ok).filter_map(|line| Some(line.split_once("ENDED ")?.1.to_owned()));
-        std::thread::Builder::new().spawn(move || told.for_each(|line| drop(complaints.send(line)))).unwrap();
+        let reported = lines.map_while(Result::ok).filter_map(|line| Some(line.split_once("ENDED ")?.1.to_owned()));
+        std::thread::Builder::new().spawn(move || reported.for_each(|line| drop(complaints.send(line)))).unwrap();
         child
     }
 
@@ -289,7 +289,7 @@ async fn soak() {
     println!(
         "seed {seed}: {PROCESSES} processes, {} simulated minutes, {} renewals, {} kills ({} of the lock's holder), \
          the folder away {} times, read-only {} times, the disk full {} times, {} troubles of the issuer; spent tokens sent again: {}; logins lost to a kill \
-         between spending and write: {}, told in {} messages",
+         between spending and write: {}, reported in {} messages",
         seconds * u64::from(HASTE) / 60,
         book.renewals,
         soak.kills,
@@ -304,7 +304,7 @@ async fn soak() {
     );
     assert!(book.faults.is_empty(), "{:?}", book.faults);
     assert!(book.renewals > seconds / 4, "too few faults occurred to show anything");
-    assert!(soak.messages.iter().all(|told| told.contains("codex-proxy login")), "{:?}", soak.messages);
+    assert!(soak.messages.iter().all(|reported| reported.contains("codex-proxy login")), "{:?}", soak.messages);
     assert!(book.losses.is_empty() || !soak.messages.is_empty(), "no lost login was reported");
     assert_eq!(stored, newest, "the stored token is not the last one issued");
 }
@@ -329,13 +329,13 @@ async fn one_process() {
     let accounts = Accounts::new(Store::file(store), Issuer::new(http, &settings), Arc::new(clock), None);
     let mut dice = Dice(std::process::id().into());
     let until = Instant::now() + Duration::from_secs(600);
-    let mut told = String::new();
+    let mut reported = String::new();
     while Instant::now() < until {
         match accounts.bearer().await {
             Ok(bearer) if dice.one_in(100) => drop(accounts.recover(&bearer).await),
-            Err(error @ AuthError::Ended { .. }) if error.to_string() != told => {
-                told = error.to_string();
-                println!("ENDED {told}");
+            Err(error @ AuthError::Ended { .. }) if error.to_string() != reported => {
+                reported = error.to_string();
+                println!("ENDED {reported}");
             }
             // Transient errors are expected here.
             Ok(_) | Err(_) => {}

@@ -166,8 +166,8 @@ impl Stage {
             sleep_until(next).await;
             let span = Duration::from_millis(100 + dice.up_to(AWAY_MILLISECONDS - 100));
             // A request that is rejected at the very end gets its error after the waits between attempts.
-            let told = Instant::now() + span + Duration::from_secs(2);
-            self.book.borrow_mut().absences.push((Instant::now(), told));
+            let reported = Instant::now() + span + Duration::from_secs(2);
+            self.book.borrow_mut().absences.push((Instant::now(), reported));
             self.upstream.step_out(span).await;
         }
     }
@@ -214,7 +214,7 @@ async fn run(size: Size, seed: u64) {
 impl Book {
     fn tell(&self, memory: &Memory, resting: Vitals, rested: Vitals) {
         println!(
-            "{} answers: {} whole ({} of them after a fault), {} told to have failed ({} without a call), {} left by their client",
+            "{} answers: {} whole ({} of them after a fault), {} reported as failed ({} without a call), {} left by their client",
             self.answers.values().sum::<u64>(),
             self.whole,
             self.rescued,

@@ -264,7 +264,7 @@ fn tool_results_keep_their_format_and_their_failures() {
         input(messages)[1]["output"].clone()
     };
     let text = |text: &str| json!({"type": "text", "text": text});
-    let told = |text: &str| json!({"type": "input_text", "text": text});
+    let reported = |text: &str| json!({"type": "input_text", "text": text});
     for (content, is_error, expected) in [
         (json!("x"), false, json!("x")),
         (Value::Null, false, json!("")),
@@ -272,11 +272,11 @@ fn tool_results_keep_their_format_and_their_failures() {
         (json!([text("x")]), true, json!("Error: x")),
         (json!("ERROR: no"), true, json!("ERROR: no")),
         (json!("<tool_use_error>no"), true, json!("<tool_use_error>no")),
-        (json!([text("x"), text("y")]), false, json!([told("x"), told("y")])),
+        (json!([text("x"), text("y")]), false, json!([reported("x"), reported("y")])),
         (
             json!([text("x"), {"type": "tool_reference", "tool_name": "g"}]),
             true,
-            json!([told("Error:"), told("x"), told("[tool reference: g]")]),
+            json!([reported("Error:"), reported("x"), reported("[tool reference: g]")]),
         ),
     ] {
         assert_eq!(outputs(content.clone(), is_error), expected, "{content}");
@@ -293,7 +293,7 @@ fn a_history_is_repaired_and_results_may_arrive_late() {
         {"role": "user", "content": [tool_result("zzz", json!("lost"))]},
     ]);
     let outcome = translate(&asking("messages", messages));
-    let told: Vec<String> = outcome.upstream["input"]
+    let reported: Vec<String> = outcome.upstream["input"]
         .as_array()
         .unwrap()
         .iter()
@@ -309,7 +309,7 @@ fn a_history_is_repaired_and_results_may_arrive_late() {
         "function_call_output c",
         "message ",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert_eq!(outcome.warnings, ["repaired:orphan_tool_output", "repaired:missing_tool_output"]);
 }
 

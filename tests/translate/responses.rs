@@ -111,11 +111,11 @@ fn top_level_members_are_an_allowlist() {
 
 #[test]
 fn reasoning_is_merged_over_the_defaults() {
-    let told = |reasoning: Value| outcome(&with("reasoning", reasoning)).upstream["reasoning"].take();
-    assert_eq!(told(json!({"summary": null, "effort": "high"})), json!({"effort": "high"}));
-    assert_eq!(told(json!({"generate_summary": "detailed"})), json!({"summary": "detailed"}));
+    let reported = |reasoning: Value| outcome(&with("reasoning", reasoning)).upstream["reasoning"].take();
+    assert_eq!(reported(json!({"summary": null, "effort": "high"})), json!({"effort": "high"}));
+    assert_eq!(reported(json!({"generate_summary": "detailed"})), json!({"summary": "detailed"}));
     assert_eq!(
-        told(json!({"context": "all_turns", "effort": 7})),
+        reported(json!({"context": "all_turns", "effort": 7})),
         json!({"summary": "auto", "context": "all_turns", "effort": 7})
     );
 }

@@ -37,8 +37,8 @@ async fn a_used_up_quota_is_requested_once() {
         let Err(ProxyError::Upstream(failure)) = bench.open().await else { panic!("a failure") };
         assert_eq!(failure.fault, Fault::UsageLimit);
         assert!(failure.retry_after.is_some_and(|wait| wait > Duration::from_secs(13_000)), "{failure:?}");
-        let told = "ChatGPT usage limit reached for plan plus (5-hour window); resets in 3 h 51 min.";
-        assert_eq!(failure.message, told);
+        let reported = "ChatGPT usage limit reached for plan plus (5-hour window); resets in 3 h 51 min.";
+        assert_eq!(failure.message, reported);
         assert_eq!(failure.headers["x-codex-active-limit"], "premium");
     }
     assert_eq!((bench.calls(), bench.upstream.counters().quota_refusals), (1, 2));

@@ -1,7 +1,7 @@
 "use strict";
 // Fetches the page every few seconds while it is visible, and updates what has changed.
 const INTERVAL = 3000;
-const statusLine = document.getElementById("told");
+const statusLine = document.getElementById("status");
 let timer;
 
 // Shows times in the reader's time zone.

@@ -62,7 +62,7 @@ impl View<'_> {
                     "codex-proxy " (self.snapshot.version) ". This page never shows prompts or responses. Programs can \
                      read its numbers at " code { "/usage" } ", Prometheus at " code { "/metrics" } "."
                 }
-                p #told role="status" {}
+                p #status role="status" {}
                 noscript { p { "Reload the page to see changes." } }
             }
         }

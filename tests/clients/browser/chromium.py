@@ -107,10 +107,10 @@ class Chromium:
 
     def value(self, expression):
         """Returns the result of a script."""
-        told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in told:
-            raise AssertionError(f"{expression}: {told['exceptionDetails']}")
-        return told["result"].get("value")
+        reported = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in reported:
+            raise AssertionError(f"{expression}: {reported['exceptionDetails']}")
+        return reported["result"].get("value")
 
     def until(self, expression, limit=PATIENCE):
         """Waits until a script returns true; returns whether it did."""
@@ -131,14 +131,14 @@ class Chromium:
 
     def complaints(self):
         """The console messages."""
-        logged = [told["entry"]["text"] for method, told in self.events if method == "Log.entryAdded"]
-        thrown = [str(told) for method, told in self.events if method == "Runtime.exceptionThrown"]
-        printed = [str(told["args"]) for method, told in self.events if method == "Runtime.consoleAPICalled"]
+        logged = [reported["entry"]["text"] for method, reported in self.events if method == "Log.entryAdded"]
+        thrown = [str(reported) for method, reported in self.events if method == "Runtime.exceptionThrown"]
+        printed = [str(reported["args"]) for method, reported in self.events if method == "Runtime.consoleAPICalled"]
         return logged + thrown + printed
 
     def addresses(self):
         """The requested URLs."""
-        return [told["request"]["url"] for method, told in self.events if method == "Network.requestWillBeSent"]
+        return [reported["request"]["url"] for method, reported in self.events if method == "Network.requestWillBeSent"]
 
     def picture(self, path, height=None, sharp=1):
         """A screenshot of the page or of a part of it, with this device scale factor."""

@@ -79,17 +79,17 @@ def check_keyboard(browser):
     reached = []
     for _ in range(40):
         browser.press("Tab", 9)
-        told = browser.value(
+        reported = browser.value(
             "(() => { const at = document.activeElement, style = getComputedStyle(at);"
             " return [at.nodeName, (at.getAttribute('aria-label') ?? at.textContent).trim(), style.outlineStyle]; })()"
         )
-        if told[0] == "BODY" or told in reached:
+        if reported[0] == "BODY" or reported in reached:
             break
-        reached.append(told)
+        reached.append(reported)
     wanted = browser.value("document.querySelectorAll('a, button, summary').length")
     check("everything is reached with the keyboard", len(reached) == wanted and wanted >= 11, (wanted, reached))
     check("the way past the navigation comes first", reached[0][1] == "Skip to the content", reached[:1])
-    unseen = [told for told in reached if told[2] == "none"]
+    unseen = [reported for reported in reached if reported[2] == "none"]
     check("what has the focus is seen", unseen == [], unseen)
 
 
@@ -176,8 +176,8 @@ def main():
             finally:
                 daemon.terminate()
                 daemon.wait(timeout=30)
-            gone = browser.until("document.querySelector('#told').textContent.includes('does not answer')", 15)
-            check("it is told when the proxy is gone", gone)
+            gone = browser.until("document.querySelector('#status').textContent.includes('does not answer')", 15)
+            check("it says when the proxy is gone", gone)
         states(browser, backend_port)
     finally:
         browser.close()

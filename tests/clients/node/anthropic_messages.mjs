@@ -112,7 +112,7 @@ await run("node anthropic", {
     assert.equal((await create({ messages })).stop_reason, "end_turn");
   },
 
-  async "a web search is told"() {
+  async "a web search is reported"() {
     const message = await streamed({ messages: say("Search the web"), tools: [search] });
     const [use, result] = message.content;
     assert.deepEqual([use.type, result.type], ["server_tool_use", "web_search_tool_result"]);

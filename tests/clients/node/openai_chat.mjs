@@ -30,13 +30,13 @@ const runTools = (calls) =>
   calls.map((call) => ({ role: "tool", tool_call_id: call.id, content: weatherIn(city(call)) }));
 
 async function failsWith(kind, promise) {
-  let told;
+  let reported;
   await assert.rejects(promise, (error) => {
     assert.ok(error instanceof kind, `${error?.constructor?.name}: ${error?.message}`);
-    told = error;
+    reported = error;
     return true;
   });
-  return told;
+  return reported;
 }
 
 async function refused(param, request) {

@@ -109,10 +109,10 @@ const checks = {
 
   async "a call streams its arguments"() {
     const stream = client.responses.stream({ model, input: "Use the tool: the weather in Oslo?", tools: [weather] });
-    let told = "";
-    stream.on("response.function_call_arguments.delta", (event) => (told = event.snapshot));
+    let reported = "";
+    stream.on("response.function_call_arguments.delta", (event) => (reported = event.snapshot));
     const call = (await stream.finalResponse()).output.find((item) => item.type === "function_call");
-    assert.equal(told, call.arguments);
+    assert.equal(reported, call.arguments);
   },
 
   async "a bad request names the parameter"() {

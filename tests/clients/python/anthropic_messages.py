@@ -60,25 +60,25 @@ def ignored_settings_are_named():
     raw = client.messages.with_raw_response.create(
         model=CLAUDE, max_tokens=9, messages=say("Hello"), extra_body={"top_k": 4, "temperature": 0.2}
     )
-    told = raw.headers["x-proxy-warnings"].split(", ")
-    assert sorted(told) == ["ignored:temperature", "ignored:top_k"], told
+    reported = raw.headers["x-proxy-warnings"].split(", ")
+    assert sorted(reported) == ["ignored:temperature", "ignored:top_k"], reported
 
 
 def a_stream_equals_the_whole_answer():
     events = list(create(stream=True))
     kinds = [event.type for event in events]
     assert kinds[0] == "message_start" and kinds[-2:] == ["message_delta", "message_stop"], kinds
-    told = [event.delta.text for event in events if event.type == "content_block_delta"]
-    assert len(told) > 1 and "".join(told) == text_of(create()), told
+    reported = [event.delta.text for event in events if event.type == "content_block_delta"]
+    assert len(reported) > 1 and "".join(reported) == text_of(create()), reported
 
 
 def the_stream_helper_gathers():
     with client.messages.stream(
         model=CLAUDE, max_tokens=1024, messages=say("Think: what is 2 + 2?"), thinking=THINKING
     ) as stream:
-        told = "".join(stream.text_stream)
+        reported = "".join(stream.text_stream)
         final = stream.get_final_message()
-    assert NO_MODEL in told and told == text_of(final), final
+    assert NO_MODEL in reported and reported == text_of(final), final
     assert final.content[0].type == "thinking" and final.content[0].signature, final
     assert final.usage.output_tokens > 0, final.usage
 
@@ -104,8 +104,8 @@ def tools_are_called_in_parallel():
         assert [call.input["city"] for call in calls] == ["Oslo", "Rome"], first
         history = [question, {"role": "assistant", "content": first.content}]
         history += [{"role": "user", "content": results(calls)}]
-        told = text_of(make(messages=history, tools=[WEATHER]))
-        assert "12 degrees in Oslo" in told and "12 degrees in Rome" in told, told
+        reported = text_of(make(messages=history, tools=[WEATHER]))
+        assert "12 degrees in Oslo" in reported and "12 degrees in Rome" in reported, reported
 
 
 def streamed(**request):
@@ -139,9 +139,9 @@ def the_tool_runner_gets_through_the_loop():
         model=CLAUDE, max_tokens=1024, messages=say("Weather in Oslo and Rome?"), tools=[get_weather]
     )
     # The runner expects the server to store the conversation; disable that.
-    told = text_of(runner.until_done())
+    reported = text_of(runner.until_done())
     assert sorted(asked) == ["Oslo", "Rome"], asked
-    assert "12 degrees in Oslo" in told and "12 degrees in Rome" in told, told
+    assert "12 degrees in Oslo" in reported and "12 degrees in Rome" in reported, reported
 
 
 def pictures_and_documents_are_seen():
@@ -152,11 +152,11 @@ def pictures_and_documents_are_seen():
         {"type": "document", "source": document, "title": "a.pdf"},
         {"type": "text", "text": "What is this?", "cache_control": {"type": "ephemeral"}},
     ]
-    told = text_of(create(messages=[{"role": "user", "content": content}]))
-    assert "I see 1 image" in told and "I see 1 file" in told, told
+    reported = text_of(create(messages=[{"role": "user", "content": content}]))
+    assert "I see 1 image" in reported and "I see 1 file" in reported, reported
 
 
-def a_web_search_is_told():
+def a_web_search_is_reported():
     for message in (create(messages=say("Search the web"), tools=[SEARCH]), streamed(messages=say("Search the web"), tools=[SEARCH])):
         kinds = [block.type for block in message.content]
         assert kinds[:2] == ["server_tool_use", "web_search_tool_result"], kinds
@@ -214,7 +214,7 @@ def errors_have_their_classes():
     assert "prompt is too long" in too_long.message, too_long
 
 
-def a_spent_quota_is_told_once():
+def a_spent_quota_is_reported_once():
     error = fails_with(anthropic.RateLimitError, lambda: create(messages=say("demo:usage-limit")))
     headers = error.response.headers
     assert headers["x-should-retry"] == "false" and int(headers["retry-after"]) > 0, headers
@@ -253,8 +253,8 @@ async def an_asynchronous_tool_runner_gets_through_the_loop():
     runner = later.beta.messages.tool_runner(
         model=CLAUDE, max_tokens=1024, messages=say("Weather in Oslo?"), tools=[get_weather], stream=True
     )
-    told = text_of(await runner.until_done())
-    assert "12 degrees in Oslo" in told, told
+    reported = text_of(await runner.until_done())
+    assert "12 degrees in Oslo" in reported, reported
 
 
 async def counts_and_models_come_asynchronously():
@@ -277,14 +277,14 @@ run(
         a_tool_can_be_demanded_and_forbidden,
         the_tool_runner_gets_through_the_loop,
         pictures_and_documents_are_seen,
-        a_web_search_is_told,
+        a_web_search_is_reported,
         an_answer_is_parsed_into_a_model,
         a_stop_sequence_ends_the_answer,
         an_end_has_its_reason,
         tokens_are_counted,
         models_are_listed_and_retrieved,
         errors_have_their_classes,
-        a_spent_quota_is_told_once,
+        a_spent_quota_is_reported_once,
         an_answer_that_breaks_is_an_error,
         many_answers_come_at_once,
         an_asynchronous_stream_is_gathered,

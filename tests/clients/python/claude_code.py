@@ -64,8 +64,8 @@ def searches_the_web():
         ["Look it up.", call("ToolSearch", query="select:WebSearch", max_results=5), call("WebSearch", query="Rust")]
     )
     with Workshop() as shop:
-        told = ask(shop, ROOT_URL, prompt)[-1]["result"]
-    assert 'Links: [{"title":"Demo source","url":"https://example.invalid/demo"}]' in told, told
+        reported = ask(shop, ROOT_URL, prompt)[-1]["result"]
+    assert 'Links: [{"title":"Demo source","url":"https://example.invalid/demo"}]' in reported, reported
 
 
 def works_with_a_sub_agent_under_a_cache_key_for_each():

@@ -36,8 +36,8 @@ def edit(root, task, path="/v1", more="", models=None):
     assert [line["type"] for line in said][-1] == "turn.completed", said
     items = [line["item"] for line in said if line["type"] == "item.completed"]
     assert [item["status"] for item in items if item["type"] == "file_change"] == ["completed"], items
-    told = items[-1]["text"]
-    assert NO_MODEL in told and "returned" in told, told
+    reported = items[-1]["text"]
+    assert NO_MODEL in reported and "returned" in reported, reported
 
 
 def edits_a_file():

@@ -25,9 +25,9 @@ def connect(shop, client, flag):
     return done.stdout
 
 
-def file_of(shop, told):
+def file_of(shop, reported):
     """The first file named in the output."""
-    return shop.home / re.match(r"~/(.*?) (was written|was changed|already has)", told)[1]
+    return shop.home / re.match(r"~/(.*?) (was written|was changed|already has)", reported)[1]
 
 
 def is_set_up(client, before, command, environment):

@@ -51,7 +51,7 @@ def invoke_answers(chat):
     assert answer.response_metadata["model_name"] == MODEL, answer
 
 
-def usage_is_told(chat):
+def usage_is_reported(chat):
     usage = chat.invoke("Hello").usage_metadata
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"] > 0, usage
     assert set(usage["output_token_details"]) >= {"reasoning"}, usage
@@ -153,7 +153,7 @@ def a_conversation_continues_by_id():
 
 CHECKS = [
     invoke_answers,
-    usage_is_told,
+    usage_is_reported,
     stream_answers,
     astream_answers,
     batches_answer,

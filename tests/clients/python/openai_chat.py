@@ -242,7 +242,7 @@ def a_foreign_page_is_denied():
     fails_with(openai.PermissionDeniedError, page.models.list)
 
 
-def an_exhausted_quota_is_told_once():
+def an_exhausted_quota_is_reported_once():
     error = fails_with(openai.RateLimitError, lambda: create(messages=say("demo:usage-limit")))
     assert error.code == "usage_limit_reached", error
     assert error.response.headers["x-should-retry"] == "false", error.response.headers
@@ -292,7 +292,7 @@ run(
         bad_requests_name_the_parameter,
         an_unknown_model_is_not_found,
         a_foreign_page_is_denied,
-        an_exhausted_quota_is_told_once,
+        an_exhausted_quota_is_reported_once,
         a_context_that_is_too_long_is_a_bad_request,
         an_overloaded_backend_is_an_internal_server_error,
         an_answer_that_breaks_is_an_error,

@@ -43,8 +43,8 @@ def a_stream_equals_the_whole_answer():
     events = list(create(input="Hello", stream=True))
     assert events[0].type == "response.created" and events[-1].type == "response.completed", events
     assert [event.sequence_number for event in events] == list(range(len(events))), events
-    told = "".join(event.delta for event in events if event.type == "response.output_text.delta")
-    assert told == events[-1].response.output_text == create(input="Hello").output_text, told
+    reported = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert reported == events[-1].response.output_text == create(input="Hello").output_text, reported
 
 
 def the_stream_helper_follows():

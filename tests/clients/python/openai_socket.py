@@ -75,9 +75,9 @@ def events_name_their_lane():
 
 def an_unknown_id_is_an_error_and_the_connection_goes_on():
     with client.responses.connect() as connection:
-        [told] = ask(connection, input="more", previous_response_id="resp_unknown")
-        assert told.type == "error" and told.error.code == "previous_response_not_found", told
-        assert told.status == 400 and told.error.param == "previous_response_id", told
+        [reported] = ask(connection, input="more", previous_response_id="resp_unknown")
+        assert reported.type == "error" and reported.error.code == "previous_response_not_found", reported
+        assert reported.status == 400 and reported.error.param == "previous_response_id", reported
         assert ask(connection, input="hello")[-1].type == "response.completed"
 
 

@@ -26,7 +26,7 @@ async fn an_invalid_frame_closes_the_socket() {
         assert_eq!((&reported["type"], reported["error"]["code"].as_str()), (&json!("error"), code), "{reported}");
         assert_eq!(socket.closed().await, Some(close), "{reported}");
     }
-    assert_eq!(bench.asked(), 0);
+    assert_eq!(bench.request_count(), 0);
 }
 
 #[tokio::test]
