@@ -26,7 +26,8 @@ const BASE: &[&str] = &[
     "socket_owner",
     "token_source",
 ];
-/// The modules of the base layer that `protocol` may use: no I/O, no clock, no process state.
+/// The modules of the base layer that `protocol` may use. They do no I/O and don't read the clock, but formatting an
+/// `AuthError` reads the command hint of the process.
 const PURE_BASE: &[&str] = &["secret", "token_source", "error", "retry_after", "excerpt"];
 /// Pure items of modules that read process state or the clock: `protocol` may use them, and gets their values from its
 /// callers.
@@ -129,7 +130,7 @@ fn area(path: &[String]) -> String {
 
 /// The tokens of a source file, without comments and literals, up to its unit tests.
 fn tokens(source: &str) -> Vec<String> {
-    let source = source.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let source = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let (mut tokens, mut rest) = (Vec::new(), source);
     while let Some(first) = rest.chars().next() {
         let taken = if rest.starts_with("//") {
@@ -226,7 +227,9 @@ fn follow(base: &[String], tokens: &[String], found: &mut BTreeSet<Vec<String>>)
             }
             "super" => drop(path.pop()),
             "self" => {}
-            word if word.starts_with(|c: char| c.is_alphabetic() || c == '_') => path.push(word.to_owned()),
+            word if word.starts_with(|c: char| c.is_alphabetic() || c == '_') || word == "*" => {
+                path.push(word.to_owned())
+            }
             _ => break,
         }
         index += 1;
@@ -250,9 +253,17 @@ fn violations(module: &[String], source: &str) -> Vec<String> {
         .collect();
     if module.first().is_some_and(|first| first == "protocol") {
         let impure = tokens.iter().filter(|token| IMPURE.contains(&token.as_str())).cloned();
-        let standard = tokens.windows(3).filter(|three| three[0] == "std" && IMPURE_STD.contains(&&*three[2]));
+        let is_impure_std =
+            |three: &&[String]| three[0] == "std" && (three[2] == "{" || IMPURE_STD.contains(&&*three[2]));
+        let reads_clock =
+            |three: &&[String]| ["SystemTime", "Instant"].contains(&&*three[0]) && three[1..] == ["::", "now"];
+        let standard = tokens.windows(3).filter(|three| is_impure_std(three) || reads_clock(three));
         let names: BTreeSet<String> = impure.chain(standard.map(<[String]>::concat)).collect();
         violations.extend(names.iter().map(|name| format!("{} is pure and must not use {name}", module.join("::"))));
+    }
+    let is_client = is_below(&module.join("::"), NET_USERS.iter().copied().chain(["net"]));
+    if tokens.iter().any(|token| token == "reqwest") && !is_client {
+        violations.push(format!("{} must use net instead of reqwest", module.join("::")));
     }
     if spawns(&tokens) && !SPAWNERS.iter().any(|(spawner, _)| *spawner == module.join("::")) {
         violations.push(format!("{} must not spawn: poll the work instead", module.join("::")));
@@ -260,12 +271,12 @@ fn violations(module: &[String], source: &str) -> Vec<String> {
     violations
 }
 
-/// Whether a source spawns tasks, threads or processes: `tokio::spawn`, `TaskTracker::spawn`, `thread::spawn`, a
-/// `thread::Builder` or a `JoinSet`. `spawn_blocking` is allowed: its caller awaits it.
+/// Whether a source names a function that spawns tasks or threads (of tokio, a `TaskTracker`, a `JoinSet` or the
+/// standard library), calls `spawn` on a process, or builds a thread. `spawn_blocking` is allowed: its caller awaits it.
 fn spawns(tokens: &[String]) -> bool {
-    let is_call = |three: &[String]| [".", "::"].contains(&&*three[0]) && three[1] == "spawn" && three[2] == "(";
+    const SPAWNS: &[&str] = &["spawn", "spawn_local", "spawn_on", "spawn_scoped", "spawn_unchecked", "JoinSet"];
     let is_builder = |three: &[String]| three[0] == "thread" && three[1] == "::" && three[2] == "Builder";
-    tokens.windows(3).any(|three| is_call(three) || is_builder(three)) || tokens.iter().any(|token| token == "JoinSet")
+    tokens.iter().any(|token| SPAWNS.contains(&token.as_str())) || tokens.windows(3).any(is_builder)
 }
 
 /// Calls `check` with the path and text of every source file below `directory`.
@@ -330,15 +341,21 @@ fn violations_are_found() {
         ("config", "use crate::net::HttpClient;"),
         ("config", "use crate::{auth, net}; fn f() { auth::login() }"),
         ("config", "use crate::cli::Exit;"),
+        ("config", "use crate::auth::*;"),
         ("protocol::chat", "use crate::protocol::messages::Reply;"),
         ("protocol::chat::reply", "use super::super::messages::Reply;"),
         ("protocol::upstream_input", "use crate::protocol::chat;"),
         ("protocol::chat", "async fn f() {}"),
         ("protocol::codex", "use std::fs;"),
+        ("protocol::codex", "use std::{env, fs};"),
+        ("protocol::codex", "#[cfg(test)]\nmod tests;\nmod write;\nuse std::fs;"),
+        ("protocol::codex", "fn f() { SystemTime::now(); }"),
         ("protocol::chat", "use crate::clock::Clock;"),
         ("protocol::chat", "use crate::command_hint::command;"),
         ("protocol::chat", "use crate::command_hint::{self, CommandHint};"),
+        ("server", "use reqwest::Client;"),
         ("server", "fn f() { tokio::spawn(async {}); }"),
+        ("server", "use tokio::spawn; fn f() { spawn(async {}); }"),
         ("server", "fn f(tasks: &TaskTracker) { tasks.spawn(async {}); }"),
         ("server", "use tokio::task::JoinSet;"),
         ("history", "fn f() { std::thread::Builder::new(); }"),

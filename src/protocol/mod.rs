@@ -174,10 +174,11 @@ pub struct Plan<'a, R> {
 }
 
 /// The form of the reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Events, as they arrive.
     Stream,
     /// One document: the fold of the events that a stream would have.
+    #[default]
     Document,
 }

@@ -18,12 +18,13 @@ use crate::protocol::upstream_input::parameters::{self, RequestedTier, ResponseF
 use crate::protocol::{Ignored, Mode};
 
 /// A decoded request, borrowing from the body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ChatRequest<'a> {
     pub(super) model: Option<Cow<'a, str>>,
     pub(super) messages: Vec<Message<'a>>,
     pub(super) mode: Mode,
-    pub(super) stream_options: Option<StreamOptions>,
+    /// `stream_options.include_usage`; `None` if there are no stream options.
+    pub(super) includes_usage: Option<bool>,
     pub(super) tools: Vec<DeclaredTool<'a>>,
     /// `functions`; empty if the request has `tools`.
     pub(super) functions: Vec<DeclaredTool<'a>>,
@@ -47,11 +48,6 @@ pub struct ChatRequest<'a> {
     pub(super) ignored: Ignored,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StreamOptions {
-    pub(super) include_usage: bool,
-}
-
 /// The `reasoning` object of routers such as `OpenRouter`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reasoning<'a> {
@@ -66,7 +62,7 @@ pub(super) struct Reasoning<'a> {
 /// something that the backend doesn't support.
 pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
     let members = RawObject::from_body(body)?;
-    let mut request = ChatRequest::empty();
+    let mut request = ChatRequest::default();
     let is_sent = |name| members.get(name).is_some_and(|raw| raw.get() != "null");
     request.responses_body = (is_sent("input") && !is_sent("messages")).then(ResponsesBody::default);
     for (name, field) in members.fields() {
@@ -76,32 +72,6 @@ pub fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
 }
 
 impl<'a> ChatRequest<'a> {
-    fn empty() -> Self {
-        Self {
-            model: None,
-            messages: Vec::new(),
-            mode: Mode::Document,
-            stream_options: None,
-            tools: Vec::new(),
-            functions: Vec::new(),
-            web_search: None,
-            tool_choice: None,
-            function_call: None,
-            parallel_tool_calls: None,
-            format: None,
-            effort: None,
-            reasoning: Reasoning::default(),
-            verbosity: None,
-            service_tier: None,
-            stop: Vec::new(),
-            token_limits: TokenLimits::default(),
-            prompt_cache_key: None,
-            user: None,
-            responses_body: None,
-            ignored: Ignored::default(),
-        }
-    }
-
     fn read(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
         if self.read_responses_member(name, field)? {
             return Ok(());
@@ -110,9 +80,7 @@ impl<'a> ChatRequest<'a> {
             "model" => self.model = Some(field.text()?),
             "messages" => self.messages = messages(field)?,
             "stream" => self.mode = parameters::mode(field)?,
-            "stream_options" => {
-                self.stream_options = Some(StreamOptions { include_usage: parameters::includes_usage(field)? });
-            }
+            "stream_options" => self.includes_usage = Some(parameters::includes_usage(field)?),
             "tools" => self.tools = field.each(DeclaredTool::read)?,
             "functions" => self.functions = field.each(DeclaredTool::read_function)?,
             "web_search_options" => self.web_search = Some(DeclaredTool::web_search(field)?),
@@ -169,7 +137,7 @@ impl<'a> ChatRequest<'a> {
             self.format = self.format.take().or(body.format.take());
             self.verbosity = self.verbosity.take().or(body.verbosity.take());
         }
-        if self.stream_options.is_some() && self.mode == Mode::Document {
+        if self.includes_usage.is_some() && self.mode == Mode::Document {
             return Err(parameters::stream_options_without_stream());
         }
         if !self.tools.is_empty() {

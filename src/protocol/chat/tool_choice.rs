@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::tools::{ToolSet, is_web_search};
+use super::tools::ToolSet;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::ToolChoice;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::json::to_raw;
-use crate::protocol::upstream_input::parameters::tool_choice_keyword;
+use crate::protocol::json::{constant, to_raw};
+use crate::protocol::upstream_input::parameters::{is_web_search, tool_choice_keyword};
 use crate::protocol::upstream_input::{CallKind, names};
 
 /// A tool choice and the member it was sent in.
@@ -91,11 +91,6 @@ struct Allowed<'a> {
     tools: Vec<Cow<'a, RawValue>>,
 }
 
-#[derive(Serialize)]
-struct Typed {
-    r#type: &'static str,
-}
-
 impl<'a> RequestedTool<'a> {
     fn read(tool: &Field<'a, '_>, members: &RawObject<'a>, kind: &str) -> Result<Self, ProxyError> {
         if is_web_search(kind) {
@@ -113,7 +108,7 @@ impl<'a> RequestedTool<'a> {
 
     fn upstream(self, param: &str, tools: &ToolSet<'a>) -> Result<Cow<'a, RawValue>, ProxyError> {
         let name = match self {
-            Self::WebSearch => return Ok(Cow::Owned(to_raw(&Typed { r#type: "web_search" }))),
+            Self::WebSearch => return Ok(Cow::Borrowed(constant(r#"{"type":"web_search"}"#))),
             Self::Hosted(json) => return Ok(Cow::Borrowed(json)),
             Self::Named(name) => name,
         };

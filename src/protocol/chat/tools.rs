@@ -15,6 +15,7 @@ use crate::protocol::codex::request::Tool;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::to_raw;
+use crate::protocol::upstream_input::parameters::is_web_search;
 use crate::protocol::upstream_input::parameters::{Strict, function_tool, tool_name};
 use crate::protocol::upstream_input::{CallKind, names};
 
@@ -78,11 +79,6 @@ impl<'a> DeclaredTool<'a> {
         };
         Ok(Self { tool: Tool::raw(Cow::Owned(to_raw(&tool))), identity: ToolIdentity::WebSearch })
     }
-}
-
-/// Whether a tool type is one of the names of web search, such as `web_search_preview`.
-pub(super) fn is_web_search(kind: &str) -> bool {
-    kind.starts_with("web_search")
 }
 
 #[derive(Serialize)]

@@ -83,7 +83,7 @@ pub fn translate<'a>(
         stop: request.stop,
         token_limit,
         api: RenderOptions {
-            includes_usage: request.stream_options.is_some_and(|options| options.include_usage),
+            includes_usage: request.includes_usage.unwrap_or(false),
             shows_service_tier: request.service_tier.is_some(),
             calls,
             flat_custom_tools: tools.flat_custom_tools,

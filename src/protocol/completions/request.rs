@@ -12,7 +12,7 @@ use crate::protocol::upstream_input::parameters::{self, TokenLimits};
 use crate::protocol::{Ignored, Mode};
 
 /// A decoded request, borrowing from the body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CompletionRequest<'a> {
     pub(super) model: Option<Cow<'a, str>>,
     pub(super) prompt: Cow<'a, str>,
@@ -33,17 +33,7 @@ pub struct CompletionRequest<'a> {
 /// something that the backend doesn't support.
 pub fn decode(body: &[u8]) -> Result<CompletionRequest<'_>, ProxyError> {
     let members = RawObject::from_body(body)?;
-    let mut request = CompletionRequest {
-        model: None,
-        prompt: Cow::Borrowed(""),
-        mode: Mode::Document,
-        includes_usage: None,
-        stop: Vec::new(),
-        prompt_cache_key: None,
-        user: None,
-        token_limits: TokenLimits::default(),
-        ignored: Ignored::default(),
-    };
+    let mut request = CompletionRequest::default();
     for (name, field) in members.fields() {
         request.read(name, &field)?;
     }

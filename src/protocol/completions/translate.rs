@@ -1,7 +1,7 @@
 //! Translates a text completion request to the backend's request.
 //!
-//! A pure function of its arguments: the same conversation must produce the same bytes in every turn, or the backend's
-//! prompt cache is missed.
+//! A pure function of its arguments: the same prompt must produce the same bytes, or the backend's prompt cache is
+//! missed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -5,8 +5,6 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
-
 use crate::protocol::Context;
 use crate::protocol::codex::Request;
 use crate::protocol::json::path::Field;
@@ -25,19 +23,14 @@ pub(super) fn cache_key<'a>(
     upstream: &Request<'a>,
     first_user_text: &str,
 ) -> Cow<'a, str> {
-    let in_header = header(context.headers, SESSION_HEADER).map(Cow::Borrowed);
+    let in_header = cache::header(context.headers, SESSION_HEADER).map(Cow::Borrowed);
     let session = in_header.or_else(|| user_id.filter(|id| !id.is_empty()).map(session_of_user));
     let Some(session) = session else {
         return cache::choose(None, None, context, upstream, first_user_text);
     };
-    let agent = header(context.headers, AGENT_HEADER).unwrap_or(MAIN_AGENT);
+    let agent = cache::header(context.headers, AGENT_HEADER).unwrap_or(MAIN_AGENT);
     let parts = ["messages", &upstream.model, &session, agent];
     Cow::Owned(cache::derive(&parts.map(str::as_bytes)))
-}
-
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let value = headers.get(name)?.to_str().ok()?.trim();
-    (!value.is_empty()).then_some(value)
 }
 
 /// Returns the session id in a user id, or the whole user id if it has none.

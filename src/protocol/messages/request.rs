@@ -24,7 +24,7 @@ use crate::protocol::{Ignored, Mode};
 const BILLING_HEADER: &str = "x-anthropic-billing-header:";
 
 /// A decoded request, borrowing from the body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MessagesRequest<'a> {
     pub(super) model: Option<Cow<'a, str>>,
     pub(super) messages: Vec<Message<'a>>,
@@ -66,7 +66,7 @@ pub fn decode(body: &[u8]) -> Result<MessagesRequest<'_>, ProxyError> {
 /// As for [`decode`].
 pub fn decode_prompt(body: &[u8]) -> Result<MessagesRequest<'_>, ProxyError> {
     let members = RawObject::from_body(body)?;
-    let mut request = MessagesRequest::empty();
+    let mut request = MessagesRequest { is_parallel: true, ..MessagesRequest::default() };
     for (name, field) in members.fields() {
         request.read(name, &field)?;
     }
@@ -77,26 +77,6 @@ pub fn decode_prompt(body: &[u8]) -> Result<MessagesRequest<'_>, ProxyError> {
 }
 
 impl<'a> MessagesRequest<'a> {
-    fn empty() -> Self {
-        Self {
-            model: None,
-            messages: Vec::new(),
-            system: Vec::new(),
-            mode: Mode::Document,
-            stop: Vec::new(),
-            thinking: Thinking::default(),
-            effort: None,
-            format: None,
-            tools: Vec::new(),
-            tool_choice: None,
-            is_parallel: true,
-            user_id: None,
-            is_fast: false,
-            max_tokens: None,
-            ignored: Ignored::default(),
-        }
-    }
-
     fn read(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
         match name {
             "model" => self.model = Some(field.text()?),

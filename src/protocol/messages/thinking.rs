@@ -72,7 +72,7 @@ pub(super) fn effort(
     context: &mut Context<'_>,
 ) -> Option<Effort> {
     let requested = requested_effort(request, tools);
-    let is_named = request.effort.is_some() && model.effort(requested) == request.effort;
+    let is_named = model.effort(requested) == request.effort;
     let warning = if is_named && request.thinking.kind != ThinkingKind::Disabled {
         ClampWarning::Noted
     } else {

@@ -131,33 +131,32 @@ impl Models {
     #[must_use]
     pub fn resolve_for(&self, name: &str, traits: RequestTraits) -> ResolvedModel {
         let slug = name.trim().to_owned();
-        let mut choice = ResolvedModel { slug, effort: None, is_effort_routed: false, is_fast: false };
+        let mut model = ResolvedModel { slug, effort: None, is_effort_routed: false, is_fast: false };
         let mut followed = BTreeSet::new();
         let mut is_routed = false;
         loop {
-            let stripped = self.strip(&mut choice, &followed);
+            let stripped = self.strip(&mut model, &followed);
             let is_alias = self.rules.aliases.contains_key(&stripped);
             let route = self.rules.routes.iter().find(|route| route.matches(&stripped, traits));
             if let Some(route) = route.filter(|_| !is_alias && !is_routed && followed.is_empty()) {
                 is_routed = true;
-                choice.is_effort_routed = route.effort.is_some();
-                choice.effort = route.effort.or(choice.effort);
-                route.model.trim().clone_into(&mut choice.slug);
+                model.is_effort_routed = route.effort.is_some();
+                model.effort = route.effort.or(model.effort);
+                route.model.trim().clone_into(&mut model.slug);
                 continue;
             }
             let target = self.target(&stripped).filter(|_| followed.insert(stripped.clone()));
             let Some(target) = target else {
-                choice.slug = stripped;
-                return choice;
+                model.slug = stripped;
+                return model;
             };
-            target.trim().clone_into(&mut choice.slug);
+            target.trim().clone_into(&mut model.slug);
         }
     }
 
     /// The nearest effort that the model supports, the lower one if two are equally near. Unchanged if the model's
     /// efforts are unknown.
-    #[must_use]
-    pub fn clamp(&self, slug: &str, effort: Effort) -> Effort {
+    fn clamp(&self, slug: &str, effort: Effort) -> Effort {
         let known = self.catalogue.find(slug).map_or(&[][..], |model| &model.efforts);
         let distance = |candidate: Effort| (candidate as u8).abs_diff(effort as u8);
         known.iter().copied().min_by_key(|&candidate| (distance(candidate), candidate)).unwrap_or(effort)
@@ -198,11 +197,11 @@ impl Models {
         (similarity >= MIN_SIMILARITY).then(|| best.slug.clone())
     }
 
-    /// Returns `choice.slug` without prefixes and suffixes, which are removed until the rest is an alias that was not
-    /// followed, or in the catalogue. Adds to `choice` what the suffixes request, unless an earlier name did; of each
+    /// Returns `model.slug` without prefixes and suffixes, which are removed until the rest is an alias that was not
+    /// followed, or in the catalogue. Adds to `model` what the suffixes request, unless an earlier name did; of each
     /// kind, one suffix per name is removed.
-    fn strip(&self, choice: &mut ResolvedModel, followed: &BTreeSet<String>) -> String {
-        let mut rest = choice.slug.as_str();
+    fn strip(&self, model: &mut ResolvedModel, followed: &BTreeSet<String>) -> String {
+        let mut rest = model.slug.as_str();
         let (mut effort, mut fast) = (None, None);
         while !self.is_known(rest, followed) {
             if let Some(bare) = strip_prefix(rest) {
@@ -216,8 +215,8 @@ impl Models {
             }
         }
         let rest = rest.to_owned();
-        choice.effort = choice.effort.or(effort);
-        choice.is_fast |= fast.is_some();
+        model.effort = model.effort.or(effort);
+        model.is_fast |= fast.is_some();
         rest
     }
 

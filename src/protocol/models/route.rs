@@ -22,7 +22,7 @@ pub enum RouteCondition {
     /// All requests.
     #[default]
     Always,
-    /// Requests that ask for thinking ([`RequestTraits::thinks`]).
+    /// Requests with thinking ([`RequestTraits::thinks`]).
     Think,
     /// Requests with the web search tool.
     WebSearch,

@@ -36,13 +36,15 @@ const NDJSON: &str = "application/x-ndjson";
 /// The tag that clients append to a model name without a tag.
 const DEFAULT_TAG: &str = ":latest";
 
-/// The `/api/chat` dialect.
+/// The dialect of one endpoint. Both differ only in the form of requests and replies.
 #[derive(Clone, Copy, Debug)]
-pub struct Chat;
+pub struct Endpoint<const GENERATES: bool>;
+
+/// The `/api/chat` dialect.
+pub type Chat = Endpoint<false>;
 
 /// The `/api/generate` dialect.
-#[derive(Clone, Copy, Debug)]
-pub struct Generate;
+pub type Generate = Endpoint<true>;
 
 /// The endpoint, which determines the form of requests and replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub fn untagged<'n>(name: &'n str, models: &Models) -> &'n str {
     bare.filter(|_| !models.rules.aliases.contains_key(name)).unwrap_or(name)
 }
 
-impl Dialect for Chat {
+impl<const GENERATES: bool> Dialect for Endpoint<GENERATES> {
     type Request<'a> = OllamaRequest<'a>;
     type Options = CommonOptions;
     type Reply = OllamaReply;
@@ -71,36 +73,7 @@ impl Dialect for Chat {
     const STREAM_TYPE: &'static str = NDJSON;
 
     fn decode(body: &[u8]) -> Result<OllamaRequest<'_>, ProxyError> {
-        request::decode(body, Form::Chat)
-    }
-
-    fn translate<'a>(
-        request: Self::Request<'a>,
-        context: &mut Context<'_>,
-        options: &CommonOptions,
-    ) -> Result<Plan<'a, OllamaReply>, ProxyError> {
-        translate::translate(request, context, options)
-    }
-
-    fn to_error_response(
-        error: &ProxyError,
-        _request_id: &str,
-        commands: CommandHint,
-    ) -> (StatusCode, HeaderMap, Bytes) {
-        to_error_response(error, commands)
-    }
-}
-
-impl Dialect for Generate {
-    type Request<'a> = OllamaRequest<'a>;
-    type Options = CommonOptions;
-    type Reply = OllamaReply;
-
-    const NAME: &'static str = Chat::NAME;
-    const STREAM_TYPE: &'static str = NDJSON;
-
-    fn decode(body: &[u8]) -> Result<OllamaRequest<'_>, ProxyError> {
-        request::decode(body, Form::Generate)
+        request::decode(body, if GENERATES { Form::Generate } else { Form::Chat })
     }
 
     fn translate<'a>(

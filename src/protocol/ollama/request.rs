@@ -21,7 +21,7 @@ use crate::protocol::upstream_input::parameters::{self, ResponseFormat};
 use crate::protocol::{Ignored, Mode};
 
 /// A decoded request, borrowing from the body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct OllamaRequest<'a> {
     pub(super) form: Form,
     pub(super) model: Option<Cow<'a, str>>,
@@ -46,21 +46,7 @@ pub struct OllamaRequest<'a> {
 /// something that the backend doesn't support.
 pub fn decode(body: &[u8], form: Form) -> Result<OllamaRequest<'_>, ProxyError> {
     let members = RawObject::from_body(body)?;
-    let mut request = OllamaRequest {
-        form,
-        model: None,
-        messages: Vec::new(),
-        mode: Mode::Stream,
-        think: Think::default(),
-        format: None,
-        tools: Vec::new(),
-        model_options: ModelOptions::default(),
-        unloads: false,
-        prompt: Cow::Borrowed(""),
-        system: Cow::Borrowed(""),
-        images: Vec::new(),
-        ignored: Ignored::default(),
-    };
+    let mut request = OllamaRequest { form, mode: Mode::Stream, ..OllamaRequest::default() };
     for (name, field) in members.fields() {
         request.read(name, &field)?;
     }

@@ -149,7 +149,7 @@ impl Assembler {
         while let Some((part, text)) = self.items.get_mut(item).release(release) {
             let entry = self.items.get_mut(item).part_mut(part);
             let (kind, is_settled) = (entry.kind, entry.is_settled());
-            if !text.is_empty() && kind != PartKind::Other {
+            if !text.is_empty() {
                 out.put(&self.items, item, kind.piece(part, RawText::from_escaped(&text)));
             }
             if is_settled && kind == PartKind::Text {

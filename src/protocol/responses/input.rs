@@ -124,28 +124,28 @@ pub(super) fn repaired<'a>(
         warnings.note("repaired:dropped_reasoning");
     }
     let ids = items.iter().map(call_id).collect::<Result<Vec<_>, _>>()?;
-    let marks = items.iter().zip(&ids).map(|(item, id)| match item.input_kind() {
+    let pairing_items = items.iter().zip(&ids).map(|(item, id)| match item.input_kind() {
         InputKind::Message => PairingItem::Turn,
         InputKind::Call(_) => PairingItem::Call(id, (item.index, 0)),
         InputKind::Output => PairingItem::Output(id),
         InputKind::Reasoning | InputKind::Other => PairingItem::Other,
     });
-    let pairings = pairing::pair(marks, OutputScope::Conversation, warnings);
+    let pairings = pairing::pair(pairing_items, OutputScope::Conversation, warnings);
     let kinds: Vec<InputKind> = items.iter().map(InputItem::input_kind).collect();
-    let (mut seen, mut unanswered) = (SeenIds::default(), Vec::new());
+    let (mut seen, mut added_outputs) = (SeenIds::default(), Vec::new());
     let mut input = Vec::with_capacity(items.len());
     for ((item, id), (pairing, kind)) in items.into_iter().zip(&ids).zip(pairings.iter().zip(&kinds)) {
         if !matches!(kind, InputKind::Call(_)) {
-            input.append(&mut unanswered);
+            input.append(&mut added_outputs);
         }
         // An id that isn't sent doesn't count as seen.
         let is_sent = !matches!((pairing, kind), (Pairing::Orphan | Pairing::Repeated, _) | (_, InputKind::Reasoning));
         let drops_id = item.has_foreign_id() || (is_sent && item.with_members(|members| seen.has_seen(members)));
         match (pairing, kind) {
-            (Pairing::Call(call_id, answered), InputKind::Call(kind)) => {
-                if *answered == OutputStatus::Missing {
+            (Pairing::Call(call_id, output_status), InputKind::Call(kind)) => {
+                if *output_status == OutputStatus::Missing {
                     warnings.note("repaired:missing_tool_output");
-                    unanswered.push(interrupted_output(*kind, call_id.clone()));
+                    added_outputs.push(interrupted_output(*kind, call_id.clone()));
                 }
                 input.push(Item::from(item.edited(&ItemEdits {
                     call_id: Some(call_id),
@@ -156,13 +156,13 @@ pub(super) fn repaired<'a>(
             (Pairing::Output(call), _) => {
                 if let (Pairing::Call(call_id, _), InputKind::Call(kind)) = (&pairings[*call], &kinds[*call]) {
                     let kind = Some(output_of(*kind));
-                    let changes = ItemEdits { kind, call_id: Some(call_id), drops_id, ..ItemEdits::default() };
-                    input.push(Item::from(item.edited(&changes)));
+                    let edits = ItemEdits { kind, call_id: Some(call_id), drops_id, ..ItemEdits::default() };
+                    input.push(Item::from(item.edited(&edits)));
                 }
             }
             (Pairing::Orphan, _) => {
-                let lead = orphan_intro(id);
-                input.push(Item::from(item.with_members(|members| orphan(&lead, members.get("output"), item.index))));
+                let intro = orphan_intro(id);
+                input.push(Item::from(item.with_members(|members| orphan(&intro, members.get("output"), item.index))));
             }
             (Pairing::Repeated, _) => {}
             (_, InputKind::Message) => input.push(Item::from(message(item, drops_id))),
@@ -172,7 +172,7 @@ pub(super) fn repaired<'a>(
             _ => input.push(Item::from(if drops_id { item.without_id() } else { item })),
         }
     }
-    input.append(&mut unanswered);
+    input.append(&mut added_outputs);
     Ok(input)
 }
 

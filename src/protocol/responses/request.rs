@@ -26,7 +26,7 @@ pub struct ResponsesRequest<'a> {
     pub(super) input: Option<Vec<InputElement<'a>>>,
     pub(super) instructions: Option<Cow<'a, str>>,
     pub(super) previous_response_id: Option<Cow<'a, str>>,
-    pub(super) stream: bool,
+    pub(super) mode: Mode,
     pub(super) tools: Option<&'a RawValue>,
     pub(super) tool_choice: Option<&'a RawValue>,
     pub(super) parallel_tool_calls: Option<bool>,
@@ -126,13 +126,8 @@ impl<'a> ResponsesRequest<'a> {
         self.text.is_json_object = false;
         self.text.members.remove("format");
         self.tool_choice = None;
-        (self.stream, self.is_unstored) = (false, false);
+        (self.mode, self.is_unstored) = (Mode::Document, false);
         self
-    }
-
-    /// Whether the client wants a stream.
-    pub(super) fn mode(&self) -> Mode {
-        if self.stream { Mode::Stream } else { Mode::Document }
     }
 
     fn set(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
@@ -145,7 +140,7 @@ impl<'a> ResponsesRequest<'a> {
             "input" => self.input = Some(input::read(field)?),
             "instructions" => self.instructions = Some(field.text()?).filter(|text| !text.trim().is_empty()),
             "previous_response_id" => self.previous_response_id = Some(field.text()?),
-            "stream" => self.stream = field.flag()?,
+            "stream" => self.mode = parameters::mode(field)?,
             "tools" => self.tools = Some(field.raw()),
             "tool_choice" => self.tool_choice = Some(field.raw()),
             "parallel_tool_calls" => self.parallel_tool_calls = Some(field.flag()?),

@@ -11,6 +11,7 @@ use crate::protocol::json::from_string;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
+use crate::protocol::upstream_input::parameters::is_web_search;
 use crate::protocol::upstream_input::parameters::tool_choice_keyword;
 
 const WEB_SEARCH: &str = r#""web_search""#;
@@ -59,10 +60,6 @@ pub(super) fn choice(choice: &RawValue) -> Result<ToolChoice<'_>, ProxyError> {
 
 fn kind<'a>(tool: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Cow<'a, str>, ProxyError> {
     tool.optional_text(members, "type").map(Option::unwrap_or_default)
-}
-
-fn is_web_search(kind: &str) -> bool {
-    kind.starts_with("web_search")
 }
 
 /// Converts a tool or a tool choice to the backend's form. `default` is the JSON, after a comma, of a member that a

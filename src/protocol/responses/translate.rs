@@ -73,7 +73,7 @@ pub fn translate<'a>(
         WireFormat::Classic | WireFormat::Lite => Cow::Owned(options.default_instructions.clone()),
     });
 
-    let mode = request.mode();
+    let mode = request.mode;
     let mut upstream = codex::Request {
         format,
         model: Cow::Owned(model.slug),

@@ -94,7 +94,7 @@ fn boundary_before(text: &str, at: usize) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{MAX_PIECE_BYTES, count, is_loaded, load};
+    use super::{MAX_PIECE_BYTES, count, is_loaded, load, pieces};
 
     #[test]
     fn published_examples_have_their_counts() {
@@ -108,8 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn a_long_word_is_counted_in_stretches() {
+    fn a_long_word_is_counted_in_pieces() {
         let word = "日本語".repeat(1000);
+        assert!(pieces(&word).count() > 1 && pieces(&word).all(|piece| piece.len() <= MAX_PIECE_BYTES));
         let exact = super::tokenizer().count(word.as_str());
         let borders = word.len() / MAX_PIECE_BYTES;
         assert!(count(&word).abs_diff(exact) <= 2 * borders, "{} {exact}", count(&word));

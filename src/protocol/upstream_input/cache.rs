@@ -56,11 +56,17 @@ pub fn fit(key: Cow<'_, str>) -> Cow<'_, str> {
 /// Returns the session id in the client's headers, as a key.
 #[must_use]
 pub fn session(headers: &HeaderMap) -> Option<String> {
-    let header = |name: &str| {
-        let value = headers.get(name)?.to_str().ok()?.trim();
-        (!value.is_empty()).then_some(value)
-    };
-    SESSION_HEADERS.into_iter().find_map(header).map(|value| fit(Cow::Borrowed(value)).into_owned())
+    SESSION_HEADERS
+        .into_iter()
+        .find_map(|name| header(headers, name))
+        .map(|value| fit(Cow::Borrowed(value)).into_owned())
+}
+
+/// Returns the text of a header. `None` if it is missing, blank or not ASCII.
+#[must_use]
+pub fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let value = headers.get(name)?.to_str().ok()?.trim();
+    (!value.is_empty()).then_some(value)
 }
 
 /// Hashes `parts` to a key in the form of a UUID.
@@ -131,7 +137,7 @@ fn truncated(text: &str) -> &str {
 
 /// Returns a user's text without the leading `<system-reminder>` blocks of Claude Code, which change in every turn.
 #[must_use]
-pub fn without_reminders(text: &str) -> &str {
+fn without_reminders(text: &str) -> &str {
     let mut rest = text.trim_start();
     while let Some((_, after)) = rest.strip_prefix(REMINDER_OPEN).and_then(|inside| inside.split_once(REMINDER_CLOSE)) {
         rest = after.trim_start();
@@ -143,7 +149,18 @@ pub fn without_reminders(text: &str) -> &str {
 mod tests {
     use http::{HeaderMap, HeaderValue};
 
-    use super::{KeyHash, derive, fit, session, without_reminders};
+    use super::{JsonText, KeyHash, PREFIX_BYTES, REMINDER_OPEN, derive, fit, session, text_prefix, without_reminders};
+
+    #[test]
+    fn only_the_start_of_a_long_text_without_reminders_is_used() {
+        let prefix = |start: &str, bytes: usize| {
+            let literal = serde_json::value::to_raw_value(&(start.to_owned() + &"x".repeat(bytes))).unwrap();
+            text_prefix([&JsonText::from_literal(&literal).unwrap()])
+        };
+        assert_eq!(prefix("", PREFIX_BYTES + 1), prefix("", PREFIX_BYTES + 2));
+        assert_ne!(prefix("", PREFIX_BYTES - 2), prefix("", PREFIX_BYTES - 1));
+        assert_ne!(prefix(REMINDER_OPEN, PREFIX_BYTES + 1), prefix(REMINDER_OPEN, PREFIX_BYTES + 2));
+    }
 
     #[test]
     fn an_array_hashes_like_its_json() {

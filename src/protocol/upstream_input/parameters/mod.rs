@@ -44,6 +44,12 @@ pub fn mode(stream: &Field<'_, '_>) -> Result<Mode, ProxyError> {
     Ok(if stream.flag()? { Mode::Stream } else { Mode::Document })
 }
 
+/// Whether a tool type is one of the names of web search, such as `web_search_preview`.
+#[must_use]
+pub fn is_web_search(kind: &str) -> bool {
+    kind.starts_with("web_search")
+}
+
 /// Reads `stream_options.include_usage`.
 ///
 /// # Errors
