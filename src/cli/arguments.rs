@@ -104,7 +104,7 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
 
-        /// Ask the backend instead of showing the last known list.
+        /// Request the list from the backend instead of showing the last known one.
         #[arg(long)]
         refresh: bool,
     },

@@ -33,14 +33,23 @@ impl Coloring {
     }
 }
 
-/// Whether the user doesn't want colors (`NO_COLOR` is set and not empty).
+/// Whether colors are disabled: `NO_COLOR` is set and not empty.
 pub(super) fn is_disabled(environment: &Environment) -> bool {
     environment.path("NO_COLOR").is_some()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BOLD, Coloring, RED};
+    use super::{BOLD, Coloring, RED, is_disabled};
+    use crate::config::Environment;
+
+    #[test]
+    fn a_non_empty_no_color_variable_disables_colors() {
+        for (value, expected) in [(None, false), (Some(""), false), (Some("1"), true)] {
+            let environment: Environment = value.map(|value| ("NO_COLOR", value)).into_iter().collect();
+            assert_eq!(is_disabled(&environment), expected, "{value:?}");
+        }
+    }
 
     #[test]
     fn text_is_colored_only_if_coloring_is_on() {

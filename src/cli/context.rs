@@ -1,11 +1,10 @@
-//! What several commands need: HTTP client, credential store, issuer, clock; and formatting of times.
+//! What several commands need: HTTP client, credential store, issuer, clock; and formatting of durations.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::output::eprint;
 use crate::auth::{self, AccessToken, Accounts, EnvToken, Issuer, Keyring, Store};
-pub(super) use crate::clock::rfc3339 as timestamp;
 use crate::clock::{Clock, CorrectedClock, SystemClock};
 use crate::config::{Config, Environment};
 use crate::net::HttpClient;
@@ -58,11 +57,11 @@ pub(super) fn env_token(environment: &Environment) -> Option<EnvToken> {
     }
 }
 
-/// Returns the token source of a command: `given`, the token from the environment, or else the accounts of the store.
-pub(super) fn accounts(context: &Context, config: &Config, given: Option<EnvToken>) -> Accounts {
+/// Returns the token source of a command: `env_token`, or else the accounts of the store.
+pub(super) fn accounts(context: &Context, config: &Config, env_token: Option<EnvToken>) -> Accounts {
     let (store, issuer, clock) = (context.store.clone(), context.issuer.clone(), Arc::clone(&context.clock));
-    match given {
-        Some(given) => Accounts::from_env(given, store, issuer, clock),
+    match env_token {
+        Some(env_token) => Accounts::from_env(env_token, store, issuer, clock),
         None => Accounts::new(store, issuer, clock, config.auth.account.clone()),
     }
 }
@@ -79,13 +78,13 @@ pub(super) async fn load_saved_catalogue(
     upstream: &Upstream,
     context: &Context,
     config: &Config,
-    given: Option<&EnvToken>,
+    env_token: Option<&EnvToken>,
 ) {
     if !config.paths.catalogue.exists() {
         return;
     }
-    let account_id = if let Some(given) = given {
-        given.token.as_ref().ok().and_then(AccessToken::own_credential).map(|credential| credential.account_id)
+    let account_id = if let Some(env_token) = env_token {
+        env_token.token.as_ref().ok().and_then(AccessToken::own_credential).map(|credential| credential.account_id)
     } else {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
         let status = auth::status(&context.store, context.clock.as_ref(), chosen).await.ok();

@@ -52,7 +52,7 @@ fn outcome(account: &RemovedAccount) -> String {
         Revocation::NotOurs => "signed out here; the program that owns the imported login stays signed in".to_owned(),
         Revocation::Failed(reason) => {
             format!(
-                "signed out here; the login could not be revoked ({reason}), its tokens stay valid until they expire"
+                "signed out here; the login could not be revoked ({reason}), so its tokens stay valid until they expire"
             )
         }
     }

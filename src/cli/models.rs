@@ -8,11 +8,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::color::Coloring;
-use super::context::{Context, accounts, env_token, load_saved_catalogue, timestamp, upstream_settings};
+use super::context::{Context, accounts, env_token, load_saved_catalogue, upstream_settings};
 use super::exit::{Exit, Failure};
 use super::output::{eprint, print, print_json};
 use super::progress;
 use super::table::{Align, table};
+use crate::clock::rfc3339;
 use crate::command_hint::command;
 use crate::config::{Config, Environment};
 use crate::error::ProxyError;
@@ -50,10 +51,10 @@ struct ModelEntry {
 
 pub(super) async fn run(options: Options, config: Config, environment: &Environment) -> Result<Exit, Failure> {
     let context = Context::of_daemon(&config);
-    let given = env_token(environment);
-    let tokens = accounts(&context, &config, given.clone());
+    let env_token = env_token(environment);
+    let tokens = accounts(&context, &config, env_token.clone());
     let upstream = Upstream::new(upstream_settings(&config), context.http.clone(), Arc::new(tokens.clone()));
-    load_saved_catalogue(&upstream, &context, &config, given.as_ref()).await;
+    load_saved_catalogue(&upstream, &context, &config, env_token.as_ref()).await;
     if options.refresh {
         let refreshed = progress::during("requesting the list of models", upstream.refresh_catalogue()).await;
         tokens.settle().await;
@@ -85,7 +86,7 @@ impl ModelList {
         let fetched_at = upstream.catalogue_fetched_at();
         Self {
             source: if fetched_at.is_some() { "backend" } else { "built_in" },
-            fetched_at: fetched_at.map(timestamp),
+            fetched_at: fetched_at.map(rfc3339),
             models: upstream.catalogue().models().iter().map(ModelEntry::of).collect(),
         }
     }

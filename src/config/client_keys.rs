@@ -4,8 +4,9 @@
 //! contains a key. Only [`plain_keys`] returns the keys themselves, for the settings of a client program on this
 //! machine.
 
-use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
 use toml::de::{DeTable, DeValue};
 
 use super::list::quoted;

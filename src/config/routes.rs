@@ -5,6 +5,7 @@
 //! file are reported at once, each with the index of its route in the list, starting at 0.
 
 use std::borrow::Cow;
+
 use toml::de::{DeTable, DeValue};
 
 use super::list::quoted;

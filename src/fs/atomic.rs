@@ -10,7 +10,7 @@ use super::{create_private_directory, directory_of, resolve, sync_directory};
 
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// A temporary file that takes the name of its target when it is committed, and is deleted when it is dropped.
+/// A temporary file that is renamed to its target when it is committed, and deleted when it is dropped.
 ///
 /// Its mode is 0600. After a crash or a power failure, the target has either its old content or all of the new one.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub enum Existing {
 /// Creates or replaces a file atomically, with mode 0600. Creates its missing directories with mode 0700.
 ///
 /// # Errors
-/// If the file can't be written. The old file is still there then, unless only syncing the directory failed.
+/// If the file can't be written. The old file is still there then.
 pub fn write_private(target: &Path, bytes: &[u8]) -> io::Result<()> {
     create_private_directory(directory_of(&resolve(target)))?;
     let mut file = AtomicFile::create(target, Existing::Replace)?;

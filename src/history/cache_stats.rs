@@ -2,9 +2,8 @@
 //!
 //! If a request starts with the complete previous request of its conversation, the backend can read that part from its
 //! cache; if it doesn't, the backend is the cause. If the request starts differently (other instructions, other tools,
-//! a rewritten history), the client is. Only hashes, token counts, and the names of
-//! model and client key are stored, in memory, for the latest turns (a request and its response) of the latest
-//! conversations.
+//! a rewritten history), the client is. Only hashes, token counts, and the names of model and client key are stored, in
+//! memory, for the latest turns (a request and its response) of the latest conversations.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};

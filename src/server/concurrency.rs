@@ -4,15 +4,9 @@
 //! is held until the response has been sent. It is acquired after the request body has arrived, so slow senders don't
 //! occupy permits. Memory has its own limit ([`super::budget`]).
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -38,36 +32,6 @@ pub(super) struct ConcurrencyLimit {
 #[derive(Debug)]
 pub(super) struct Permit {
     _permit: OwnedSemaphorePermit,
-}
-
-/// A complete response body that holds its permit until it is sent.
-#[derive(Debug)]
-pub(super) struct PermitBody {
-    body: Full<Bytes>,
-    _permit: Option<Permit>,
-}
-
-impl PermitBody {
-    pub(super) fn new(body: Bytes, permit: Option<Permit>) -> Self {
-        Self { body: Full::new(body), _permit: permit }
-    }
-}
-
-impl Body for PermitBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 impl ConcurrencyLimit {

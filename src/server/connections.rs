@@ -6,13 +6,10 @@
 //! there are no others, the new connection waits.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
@@ -49,13 +46,6 @@ pub(super) struct RequestGuard(#[expect(dead_code, reason = "acts when dropped")
 
 #[derive(Debug)]
 struct BusyGuard(Arc<ConnectionSlot>);
-
-/// A response body that keeps its connection busy.
-#[derive(Debug)]
-pub(super) struct TrackedBody<B> {
-    body: B,
-    _request: RequestGuard,
-}
 
 impl Connections {
     pub(super) fn new(limit: usize) -> Arc<Self> {
@@ -135,29 +125,6 @@ impl Drop for ConnectionSlot {
 impl Drop for BusyGuard {
     fn drop(&mut self) {
         self.0.set_idle();
-    }
-}
-
-impl<B> TrackedBody<B> {
-    pub(super) fn new(body: B, request: RequestGuard) -> Self {
-        Self { body, _request: request }
-    }
-}
-
-impl<B: Body + Unpin> Body for TrackedBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn preflight(request: &Parts) -> Response {
     if let Some(names) = request.headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
     }
-    if request.headers.get(REQUEST_PRIVATE_NETWORK).is_some_and(|asked| asked == "true") {
+    if request.headers.get(REQUEST_PRIVATE_NETWORK).is_some_and(|value| value == "true") {
         headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
     }
     headers.insert(
@@ -51,7 +51,7 @@ pub(super) fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
 }
 
-/// Tells caches that the response depends on the `Origin` header.
+/// Adds `vary: origin`, so that caches keep a response for each origin.
 pub(super) fn vary(headers: &mut HeaderMap) {
     headers.append(VARY, HeaderValue::from_static("origin"));
 }

@@ -6,15 +6,13 @@
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use bytes::Bytes;
-use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
 
 use super::body::{self, BufferedBody};
 use super::depth_limit;
 use super::handler::{Handler, PlannedRequest, key_name, refuse};
-use super::http_response::json_response;
+use super::http_response::json;
 use super::paths::PathModel;
 use super::request_log::RequestId;
 use super::response_store::ResponseStore;
@@ -94,11 +92,10 @@ fn split_request(request: Request) -> (Parts, Body, RequestId) {
     if parts.extensions.get::<PathModel>().is_none() {
         parts.extensions.insert(PathModel("default".to_owned()));
     }
-    let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
+    let id = RequestId::of(&parts);
     (parts, body, id)
 }
 
 fn respond(count: &InputTokens) -> Response {
-    let bytes = serde_json::to_vec(count).expect("numbers always serialize");
-    json_response(StatusCode::OK, Bytes::from(bytes))
+    json(count)
 }

@@ -16,14 +16,15 @@ use futures_util::{FutureExt, StreamExt};
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
+use http_body_util::Full;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::access::KeyName;
 use super::body::BufferedBody;
 use super::budget::Reservation;
-use super::concurrency::PermitBody;
 use super::document::{self, Document};
+use super::guarded_body::GuardedBody;
 use super::http_response::{json_response, stream_response, with_headers, with_warnings};
 use super::paths::PathModel;
 use super::reasoning_replay::ReasoningReplay;
@@ -113,7 +114,7 @@ where
     /// Handles a request. Failures become error responses of the API.
     pub(super) async fn handle(self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
-        let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
+        let id = RequestId::of(&parts);
         let mut record = RequestRecord::new(D::NAME, &id, &self.state);
         record.register(&id, &parts);
         let mut record = Some(record);
@@ -286,7 +287,7 @@ where
                 let Document { body, headers, warnings: upstream_warnings } = read?;
                 let permit = record.take().and_then(|mut record| record.take_permit());
                 let mut response = json_response(StatusCode::OK, Bytes::new());
-                *response.body_mut() = Body::new(PermitBody::new(body, permit));
+                *response.body_mut() = Body::new(GuardedBody::new(Full::new(body), permit));
                 (response, headers, upstream_warnings)
             }
         };

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::http_response::json_response;
+use super::http_response::json;
 use super::{Backend, Services};
 use crate::clock::rfc3339;
 use crate::error::ProxyError;
@@ -22,7 +21,7 @@ struct Health {
     version: &'static str,
     demo: bool,
     replay: bool,
-    /// The id in the run file of this process, which tells it from other programs at the same address.
+    /// The id in the run file of this process, which distinguishes it from other programs at the same address.
     instance: String,
     /// Whether requests need a client key.
     requires_key: bool,
@@ -51,7 +50,7 @@ pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     let (drift, omitted) = (services.upstream.unknown_names(), services.upstream.rejected_params());
     let (instance, version) = (services.instance.clone(), env!("CARGO_PKG_VERSION"));
     let requires_key = !services.live.borrow().access.keys.is_empty();
-    json(StatusCode::OK, &Health { status: "ok", version, demo, replay, instance, requires_key, drift, omitted })
+    json(&Health { status: "ok", version, demo, replay, instance, requires_key, drift, omitted })
 }
 
 /// `GET /ready`. Responds 200 if a token is available, with a warning if the session can't be refreshed; otherwise 503
@@ -63,18 +62,15 @@ pub(super) async fn ready(State(services): State<Arc<Services>>) -> Response {
                 SessionState::Ending { expires_at: Some(end), .. } => Some(rfc3339(*end)),
                 SessionState::Working | SessionState::Ending { expires_at: None, .. } => None,
             };
-            json(StatusCode::OK, &Ready { status: "ready", reason: None, warning: state.warning(), expires_at })
+            json(&Ready { status: "ready", reason: None, warning: state.warning(), expires_at })
         }
         Err(error) => {
             let reason = Some(error.to_string());
             let ready = Ready { status: "not ready", reason, warning: None, expires_at: None };
-            let mut response = json(StatusCode::SERVICE_UNAVAILABLE, &ready);
+            let mut response = json(&ready);
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response.headers_mut().extend(error_response::headers(&ProxyError::Auth(error), Retry::Open));
             response
         }
     }
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    json_response(status, Bytes::from(serde_json::to_vec(body).expect("strings always serialize")))
 }

@@ -5,6 +5,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
 
 use crate::protocol::Warnings;
 
@@ -29,6 +30,11 @@ pub(super) fn json_response(status: StatusCode, body: Bytes) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// Serializes a value to a JSON response with status 200.
+pub(super) fn json(body: &impl Serialize) -> Response {
+    json_response(StatusCode::OK, Bytes::from(serde_json::to_vec(body).expect("response types always serialize")))
 }
 
 /// A response that streams events.

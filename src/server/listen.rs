@@ -27,8 +27,9 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::access::ConnectionSource;
-use super::connections::{ConnectionSlot, Connections, TrackedBody};
+use super::connections::{ConnectionSlot, Connections, RequestGuard};
 use super::descriptors;
+use super::guarded_body::GuardedBody;
 #[cfg(unix)]
 use super::unix_socket::{self, Socket};
 use super::write_timeout::WriteTimeout;
@@ -288,7 +289,7 @@ fn respond(
     mut request: Request<Incoming>,
     slot: &Arc<ConnectionSlot>,
     keep_alive: Option<HeaderValue>,
-) -> impl Future<Output = Result<Response<TrackedBody<Body>>, Infallible>> + use<> {
+) -> impl Future<Output = Result<Response<GuardedBody<Body, RequestGuard>>, Infallible>> + use<> {
     let guard = slot.start_request();
     request.extensions_mut().insert(guard.clone());
     let keep_alive = keep_alive.filter(|_| keeps_open(&request));
@@ -297,7 +298,7 @@ fn respond(
         if let Some(value) = keep_alive.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
             response.headers_mut().insert(KEEP_ALIVE, value);
         }
-        Ok(response.map(|body| TrackedBody::new(body, guard)))
+        Ok(response.map(|body| GuardedBody::new(body, guard)))
     }
 }
 

@@ -131,8 +131,8 @@ fn text(services: &Services, state: &ServerState, files: Option<usize>) -> Strin
     out.counter("codex_proxy_upstream_connections_opened_total", help, upstream.connections_opened);
     let name = "codex_proxy_drift_total";
     out.family(name, "counter", "Events, event members and items from the backend that this release doesn't know.");
-    for strange in services.upstream.unknown_names() {
-        out.sample(name, &[("what", &strange.what), ("name", &strange.name)], strange.count);
+    for unknown in services.upstream.unknown_names() {
+        out.sample(name, &[("what", &unknown.what), ("name", &unknown.name)], unknown.count);
     }
     let refreshes = services.tokens.refreshes();
     out.family("codex_proxy_refreshes_total", "counter", "Refreshes of access tokens, by outcome.");

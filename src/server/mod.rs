@@ -21,6 +21,7 @@ mod count;
 mod depth_limit;
 mod descriptors;
 mod document;
+mod guarded_body;
 mod handler;
 mod health;
 mod http_response;

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::Services;
 use super::api_flavor::{ApiFlavor, refuse};
-use super::http_response::json_response;
+use super::http_response::{json, json_response};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::models::{Effort, Model, Models};
 
@@ -127,9 +126,4 @@ pub(super) fn unknown_model(models: &Models, id: &str) -> ProxyError {
         resets_at: None,
         headers: HeaderMap::new(),
     }))
-}
-
-pub(super) fn json(body: &impl Serialize) -> Response {
-    let bytes = serde_json::to_vec(body).expect("names and numbers always serialize");
-    json_response(StatusCode::OK, Bytes::from(bytes))
 }

@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::body::{self, BufferedBody};
 use super::handler::{Handler, refuse};
-use super::models::{NO_DATE, find, json, named_models, unknown_model};
+use super::http_response::json;
+use super::models::{NO_DATE, find, named_models, unknown_model};
 use super::request_log::RequestId;
 use super::{Services, depth_limit};
 use crate::blocking::off_thread;
@@ -106,7 +107,7 @@ impl Handler<Chat> {
     /// `POST /api/show`.
     pub(super) async fn show(self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
-        let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
+        let id = RequestId::of(&parts);
         self.describe(&parts, body).await.unwrap_or_else(|error| refuse::<Chat>(&error, &id, None))
     }
 

@@ -32,6 +32,11 @@ impl RequestId {
     pub(super) fn fresh() -> Self {
         Self(format!("req_{}", Uuid::new_v4().simple()))
     }
+
+    /// Returns the id of a request that the routes have identified.
+    pub(super) fn of(parts: &Parts) -> Self {
+        parts.extensions.get().cloned().unwrap_or_else(Self::fresh)
+    }
 }
 
 /// A request that the backend has started to respond to.

@@ -30,7 +30,7 @@ use crate::upstream::EventStream;
 use write_batching::BatchWindow;
 
 /// A chunk is sent when it has this size, even if more events are available.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Replaces an event that isn't UTF-8. It is no JSON, so every API reports a damaged stream.
 const UNREADABLE: &str = "\u{fffd}";

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::Services;
 use super::api_flavor::{refuse, refuse_unread};
-use super::http_response::json_response;
+use super::http_response::{json, json_response};
 use super::response_store::ResponseStore;
 use crate::error::{ProxyError, Refusal};
 use crate::history::ResponseRecord;
@@ -171,9 +171,4 @@ fn unknown(id: &str) -> ProxyError {
 
 fn query(request: &Request) -> HashMap<Cow<'_, str>, Cow<'_, str>> {
     url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).collect()
-}
-
-fn json(body: &impl Serialize) -> Response {
-    let bytes = serde_json::to_vec(body).expect("strings and raw JSON always serialize");
-    json_response(StatusCode::OK, Bytes::from(bytes))
 }

@@ -21,7 +21,7 @@ const BACKLOG: u32 = 1024;
 pub(super) struct Socket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the file, which tell whether another process has replaced it.
+    /// Device and inode of the file, which show whether another process has replaced it.
     identity: Option<(u64, u64)>,
 }
 

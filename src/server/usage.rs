@@ -1,7 +1,7 @@
 //! `GET /usage`: quota, usage totals, cache statistics and recent requests.
 //!
 //! One [`Snapshot`] has all of it, for scripts and for the page. If the active account's quota is older than a minute,
-//! taking a snapshot asks the backend for it, which doesn't count against the quota. If the backend doesn't respond,
+//! taking a snapshot requests it from the backend, which doesn't count against the quota. If the backend doesn't respond,
 //! the snapshot has the last known quota. The format is documented in `docs/usage.md`.
 //!
 //! [`fingerprint`] hashes requests for the cache statistics.
@@ -12,14 +12,12 @@ use std::sync::Arc;
 
 use axum::extract::{Query, Request};
 use axum::response::Response;
-use bytes::Bytes;
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::access::OwnUsage;
 use super::active_requests::RequestStatus;
 use super::api_flavor::refuse;
-use super::http_response::json_response;
+use super::http_response::json;
 use super::state::ServerState;
 use super::{Backend, Services};
 use crate::blocking::off_thread;
@@ -107,8 +105,7 @@ pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, reque
         Err(_) => return refuse(&Refusal::invalid("since", "the query string is not valid"), &request),
     };
     let snapshot = Snapshot::take(&services, &state, since, request.extensions().get()).await;
-    let body = serde_json::to_vec(&snapshot).expect("strings and numbers always serialize");
-    json_response(StatusCode::OK, Bytes::from(body))
+    json(&snapshot)
 }
 
 /// Hashes the parts of a request, for the cache statistics: the first part that differs from the previous request of

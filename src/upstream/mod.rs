@@ -1,11 +1,12 @@
 //! Client for the ChatGPT Codex backend: streaming requests, the model catalog, and the quota.
 //!
-//! Makes all retries that count; `net` only repeats a request whose connection turns out to be closed. Attempts are
-//! repeated until a response is *committed*: output or its successful end has arrived, or `commit_after` has passed
-//! since its first event. Until then a failure leads to another attempt, or is
-//! returned as an error with a status. A later failure is passed on in the stream. A caller that has sent nothing to
-//! its client yet can call [`Pending::retry`] instead, and open another response. Dropping an [`EventStream`], or the
-//! future that opens one, drops the connection or HTTP/2 stream behind it.
+//! Makes the counted retries. Not counted are requests that `net` and `websocket` send again because their connection
+//! was stale, and those that `attempt` sends again without compression or over server-sent events. Attempts are repeated
+//! until a response is *committed*: output or its successful end has arrived, or `commit_after` has passed since its
+//! first event. Until then a failure leads to another attempt, or is returned as an error with a status. A later failure
+//! is passed on in the stream. A caller that has sent nothing to its client yet can call [`Pending::retry`] instead, and
+//! open another response. Dropping an [`EventStream`], or the future that opens one, drops the connection or HTTP/2
+//! stream behind it.
 
 mod attempt;
 mod body_format;
@@ -36,7 +37,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tokio::time::{sleep, timeout};
 
-use crate::error::{Fault, ProxyError};
+use crate::error::ProxyError;
 use crate::net::HttpClient;
 use crate::protocol::codex;
 use crate::protocol::models::Catalogue;
@@ -227,13 +228,20 @@ impl Upstream {
     /// If no token is available, or the backend doesn't send a list of models. The previous catalog stays, unless it
     /// belongs to another account.
     pub async fn refresh_catalogue(&self) -> Result<(), ProxyError> {
+        self.with_active_token(async |bearer| self.fetch_catalogue(bearer).await).await
+    }
+
+    /// Makes a request with the active account's token, and once more if that token is refused and replaced.
+    async fn with_active_token<T>(
+        &self,
+        request: impl AsyncFn(&Bearer) -> Result<T, ProxyError>,
+    ) -> Result<T, ProxyError> {
         let bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
-        match self.fetch_catalogue(&bearer).await {
-            Err(ProxyError::Upstream(failure)) if failure.fault == Fault::Unauthorized => {
-                let bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?;
-                self.fetch_catalogue(&bearer).await
+        match request(&bearer).await {
+            Err(error) if region::is_refused_token(&error) => {
+                request(&self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?).await
             }
-            fetched => fetched,
+            result => result,
         }
     }
 

@@ -133,7 +133,7 @@ fn account_url<'u>(url: &'u Endpoint, document: &str) -> (&'u str, String) {
     (base, format!("{prefix}/{document}"))
 }
 
-fn is_refused_token(error: &ProxyError) -> bool {
+pub(super) fn is_refused_token(error: &ProxyError) -> bool {
     matches!(error, ProxyError::Upstream(failure) if failure.fault == Fault::Unauthorized)
 }
 

@@ -280,7 +280,9 @@ impl EventStream {
                 recording.end(Outcome::Whole);
             }
         }
-        if let Some(Source::WebSocket(exchange)) = &mut self.source {
+        if class != EventClass::Delta
+            && let Some(Source::WebSocket(exchange)) = &mut self.source
+        {
             exchange.observe(data, &mut self.event_headers);
         }
         // Of the deltas, only the first is inspected.

@@ -66,7 +66,7 @@ pub enum IssuerError {
     Unavailable {
         /// The cause.
         message: String,
-        /// How long to wait before the next attempt, if the issuer said so.
+        /// How long to wait before the next attempt, if the issuer specified it.
         retry_after: Option<Duration>,
     },
 }

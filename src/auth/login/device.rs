@@ -17,7 +17,7 @@ use crate::auth::store::Store;
 use crate::clock::Clock;
 use crate::secret::Secret;
 
-/// Added to the interval when the issuer asks to slow down.
+/// Added to the interval when the issuer responds with "slow down".
 const SLOW_DOWN_STEP: Duration = Duration::from_secs(5);
 /// This many temporary failures in a row end the login.
 const MAX_FAILURES: u32 = 3;

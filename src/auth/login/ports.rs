@@ -1,7 +1,7 @@
 //! The local ports that a browser can be redirected to.
 //!
-//! Two ports are registered with the issuer. If the first is in use, most likely by an earlier login, that program is
-//! asked to close it. If it doesn't, the second is tried.
+//! Two ports are registered with the issuer. If the first is in use, most likely by an earlier login, that login gets
+//! a request to end. If the port stays in use, the second is tried.
 
 use std::fmt;
 use std::io;
@@ -69,7 +69,7 @@ impl Ports {
         if error.kind() != io::ErrorKind::AddrInUse {
             return Err(LoginError::Port { port: self.first, reason: error.to_string() });
         }
-        ask_to_cancel(http, self.first).await;
+        request_cancel(http, self.first).await;
         let until = tokio::time::Instant::now() + self.timeout;
         loop {
             match bind(self.first).await {
@@ -117,8 +117,8 @@ async fn bind(port: u16) -> io::Result<Listeners> {
     Ok(Listeners { port, v4, v6 })
 }
 
-/// Asks an earlier login on the port to end. The result is only visible in the next attempt to bind.
-async fn ask_to_cancel(http: &HttpClient, port: u16) {
+/// Requests that an earlier login on the port ends. The result is only visible in the next attempt to bind.
+async fn request_cancel(http: &HttpClient, port: u16) {
     let Ok(endpoint) = Endpoint::parse(&format!("http://127.0.0.1:{port}"), Trust::KnownHosts) else { return };
     let Ok(client) = http.client_for(&endpoint).await else { return };
     let request = client.get(endpoint.join("/cancel")).send();

@@ -254,7 +254,9 @@ impl Backend {
         });
         let (bytes, was_exposed) = read.await.map_err(|error| self.fault("can't be read", &error))?;
         let is_new = || !self.has_warned_of_exposure.swap(true, Ordering::Relaxed);
-        if bytes.is_some() && !matches!(was_exposed, Ok(false)) && is_new() {
+        // The file may have been created after its mode was checked.
+        let is_unchecked = matches!(&was_exposed, Err(error) if error.kind() == io::ErrorKind::NotFound);
+        if bytes.is_some() && !is_unchecked && !matches!(was_exposed, Ok(false)) && is_new() {
             warn_of_exposure(&self.path(), was_exposed);
         }
         Ok(bytes.map(Arc::from))

@@ -174,8 +174,8 @@ impl Shared {
             }
             IssuerError::Unavailable { message, retry_after } => {
                 let error = AuthError::Unavailable { message, retry_after };
-                let rest = self.cache().back_off(&error);
-                error.with_retry_after(rest)
+                let delay = self.cache().back_off(&error);
+                error.with_retry_after(delay)
             }
         }
     }

@@ -130,10 +130,10 @@ impl Values {
         key_name: &str,
         address: Address,
     ) -> Self {
-        let given = env_token(environment);
-        let tokens = accounts(context, config, given.clone());
+        let env_token = env_token(environment);
+        let tokens = accounts(context, config, env_token.clone());
         let upstream = Upstream::new(upstream_settings(config), context.http.clone(), Arc::new(tokens));
-        load_saved_catalogue(&upstream, context, config, given.as_ref()).await;
+        load_saved_catalogue(&upstream, context, config, env_token.as_ref()).await;
         let key = if !config.access.keys.is_empty() {
             let known = client_key(config, environment, key_name);
             known.map_or(Key::Unavailable(WhyUnavailable::Hashed), Key::Known)

@@ -70,11 +70,11 @@ async fn examine(config: &Config, environment: &Environment) -> Diagnosis {
     // Before the store is read, because reading makes its file private.
     findings.extend(machine::files(config, environment));
     let context = Context::of_daemon(config);
-    let given = env_token(environment);
-    let tokens = accounts(&context, config, given.clone());
+    let env_token = env_token(environment);
+    let tokens = accounts(&context, config, env_token.clone());
     let settings = upstream::Settings { catalogue_file: None, ..upstream_settings(config) };
     let upstream = Upstream::new(settings, context.http.clone(), Arc::new(tokens.clone()));
-    let session = Session::load(&context, config, given.as_ref()).await;
+    let session = Session::load(&context, config, env_token.as_ref()).await;
     let (checked, catalogue, issuer, backend, port, observations, network) = tokio::join!(
         session.check(&context, config, &tokens),
         session.catalogue(&upstream),

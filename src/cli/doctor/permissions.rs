@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::finding::{Check, Finding};
 use crate::command_hint::{command, quoted};
-use crate::fs::is_own;
+use crate::fs::{beside, is_own};
 
 /// Checks a file with secrets. `None`: it is private, or doesn't exist.
 pub(super) fn of_file(file: &Path) -> Option<Finding> {
@@ -47,9 +47,7 @@ pub(super) fn fix_file(file: &Path) -> String {
 }
 
 fn move_away(file: &Path) -> String {
-    let mut aside = file.as_os_str().to_owned();
-    aside.push(".aside");
-    format!("mv {} {}", quoted(file), quoted(Path::new(&aside)))
+    format!("mv {} {}", quoted(file), quoted(&beside(file, ".aside")))
 }
 
 /// Returns the command that makes a file or directory readable and writable for the user.

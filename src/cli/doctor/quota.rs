@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use super::super::context::{span, timestamp};
+use super::super::context::span;
 use super::finding::{Check, Finding};
+use crate::clock::rfc3339;
 use crate::command_hint::command;
 use crate::upstream::{Quota, QuotaWindow};
 
@@ -34,7 +35,7 @@ pub(super) fn finding(quota: Option<&Quota>, now: SystemTime) -> Option<Finding>
 fn reset(window: &QuotaWindow, now: SystemTime) -> String {
     let Some(reset) = window.resets_at else { return String::new() };
     let left = span(reset.duration_since(now).unwrap_or_default());
-    format!("; it resets in {left} ({})", timestamp(reset))
+    format!("; it resets in {left} ({})", rfc3339(reset))
 }
 
 #[cfg(test)]

@@ -17,32 +17,32 @@ use crate::token_source::AuthError;
 use crate::upstream::Upstream;
 
 /// The login, as stored on this machine.
-pub(super) struct Session<'g> {
+pub(super) struct Session<'e> {
     /// The accounts of the store; `None`: it didn't respond in time.
     status: Option<Result<Status, AuthError>>,
     /// The access token from the environment, used instead of the store.
-    given: Option<&'g EnvToken>,
+    env_token: Option<&'e EnvToken>,
     /// Path of the credential file.
     credentials: PathBuf,
     now: SystemTime,
 }
 
-impl<'g> Session<'g> {
-    pub(super) async fn load(context: &Context, config: &Config, given: Option<&'g EnvToken>) -> Self {
+impl<'e> Session<'e> {
+    pub(super) async fn load(context: &Context, config: &Config, env_token: Option<&'e EnvToken>) -> Self {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
         let status = in_time(auth::status(&context.store, context.clock.as_ref(), chosen)).await;
-        Self { status, given, credentials: resolve(&config.auth.credentials), now: context.clock.now() }
+        Self { status, env_token, credentials: resolve(&config.auth.credentials), now: context.clock.now() }
     }
 
     /// Reads the store again: the check may have refreshed the token, or stored that the issuer refused.
     pub(super) async fn reload(self, context: &Context, config: &Config) -> Self {
         match self.status {
-            Some(Ok(_)) => Self::load(context, config, self.given).await,
+            Some(Ok(_)) => Self::load(context, config, self.env_token).await,
             _ => self,
         }
     }
 
-    /// Asks the backend about the account and its quota; `None` if there is no login.
+    /// Requests the account and its quota from the backend; `None` if there is no login.
     pub(super) async fn check(&self, context: &Context, config: &Config, tokens: &Accounts) -> Option<CheckResult> {
         if self.has_login() { Some(check_account(context, config, tokens).await) } else { None }
     }
@@ -59,9 +59,9 @@ impl<'g> Session<'g> {
     /// Whether there is a usable login that the backend doesn't refuse; `None` if that can't be determined.
     pub(super) fn is_signed_in(&self, check: Option<&AccountCheck>) -> Option<bool> {
         let is_refused = check.is_some_and(|check| check.state == Verdict::Refused);
-        let is_good = match (self.given, &self.status) {
-            (Some(given), _) => {
-                given.fault().is_none() && self.claims().is_none_or(|account| account.state != TokenState::Ended)
+        let is_good = match (self.env_token, &self.status) {
+            (Some(env_token), _) => {
+                env_token.fault().is_none() && self.claims().is_none_or(|account| account.state != TokenState::Ended)
             }
             (None, Some(Ok(status))) => status.active().is_some_and(|account| account.state != TokenState::Ended),
             (None, _) => return None,
@@ -74,12 +74,12 @@ impl<'g> Session<'g> {
     }
 
     fn has_login(&self) -> bool {
-        self.given.is_some() || matches!(&self.status, Some(Ok(status)) if status.active().is_some())
+        self.env_token.is_some() || matches!(&self.status, Some(Ok(status)) if status.active().is_some())
     }
 
     /// Returns the account in the claims of the access token from the environment.
     fn claims(&self) -> Option<AccountStatus> {
-        let credential = self.given?.token.as_ref().ok().and_then(AccessToken::own_credential)?;
+        let credential = self.env_token?.token.as_ref().ok().and_then(AccessToken::own_credential)?;
         Some(AccountStatus::new(&credential, true, self.now))
     }
 
@@ -105,7 +105,7 @@ impl<'g> Session<'g> {
         let text = text.lines().next().unwrap_or_default();
         // If the message refers to this command, the cause is a file or a permission, and the fix is named here.
         match split_command(text).filter(|(_, suggested)| *suggested == command("doctor")) {
-            Some((text, _)) if text.contains("can't be read") || text.contains("Can't read") => {
+            Some((text, _)) if text.contains("can't be read") || text.contains("can't be read") => {
                 Finding::error(Check::Store, text, permissions::fix_file(&self.credentials))
             }
             Some((text, _)) => {
@@ -117,8 +117,8 @@ impl<'g> Session<'g> {
 
     fn token(&self, check: Option<&AccountCheck>) -> Finding {
         let verdict = check.map(|check| check.state);
-        if let Some(given) = self.given {
-            return self.env_token(given, verdict);
+        if let Some(env_token) = self.env_token {
+            return self.env_token(env_token, verdict);
         }
         let Some(Ok(status)) = &self.status else {
             return Finding::unknown(Check::Token, "the store can't be read");
@@ -140,18 +140,18 @@ impl<'g> Session<'g> {
         }
     }
 
-    fn env_token(&self, given: &EnvToken, verdict: Option<Verdict>) -> Finding {
-        let unset = unset(given.variable);
+    fn env_token(&self, env_token: &EnvToken, verdict: Option<Verdict>) -> Finding {
+        let unset = unset(env_token.variable);
         let claims = self.claims();
-        match given.fault() {
+        match env_token.fault() {
             Some(fault) => Finding::error(Check::Token, fault, unset),
             None if verdict == Some(Verdict::Refused) => {
-                Finding::error(Check::Token, format!("the access token in {} is refused", given.variable), unset)
+                Finding::error(Check::Token, format!("the access token in {} is refused", env_token.variable), unset)
             }
             None if claims.is_some_and(|account| account.state == TokenState::Ended) => {
-                Finding::error(Check::Token, format!("the access token in {} has expired", given.variable), unset)
+                Finding::error(Check::Token, format!("the access token in {} has expired", env_token.variable), unset)
             }
-            None => Finding::ok(Check::Token, format!("the access token in {} is used", given.variable)),
+            None => Finding::ok(Check::Token, format!("the access token in {} is used", env_token.variable)),
         }
     }
 }

@@ -98,7 +98,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for lines, and takes all of them.
+    /// Waits for lines, and removes all of them from the queue.
     fn next(&self) -> Batch {
         let mut state = self.lock();
         state.is_writing = false;

@@ -10,11 +10,12 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use super::arguments::LoginArguments;
-use super::context::{Context, timestamp};
+use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::eprint;
 use super::run_file::RunningDaemon;
 use crate::auth::{self, AccessToken, AccessTokenError, Credential, ImportError, ImportMode, IssuerError, LoginError};
+use crate::clock::rfc3339;
 use crate::command_hint::command;
 use crate::config::{Config, Environment, codex_login_file};
 use crate::fs::read_text;
@@ -64,7 +65,7 @@ async fn adopt(context: &Context) -> Result<Credential, Failure> {
         other => Failure::other(&other),
     })?;
     eprint(&match credential.expires_at {
-        Some(end) => format!("This token can't be refreshed. It expires at {}.", timestamp(end)),
+        Some(end) => format!("This token can't be refreshed. It expires at {}.", rfc3339(end)),
         None => "This token can't be refreshed, and its expiry isn't known.".to_owned(),
     });
     Ok(credential)

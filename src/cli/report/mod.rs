@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::context::{Context, timestamp};
+use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{eprint, print};
 use super::run_file::{Health, RunningDaemon};
 use crate::auth::{self, TokenState};
+use crate::clock::rfc3339;
 use crate::config::{Config, EffectiveSetting, Environment, ValueSource};
 use crate::fs::{AtomicFile, Existing};
 use crate::upstream::cassette;
@@ -127,7 +128,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     let context = Context::of_daemon(&config);
     let found = RunningDaemon::find_with_health(&config.paths.run_file, &context.http).await;
     let recording = found.as_ref().and_then(|(running, _)| running.recording.clone());
-    let at = timestamp(context.clock.now());
+    let at = rfc3339(context.clock.now());
     let report = BugReport {
         schema: 1,
         at: at.clone(),
@@ -227,7 +228,7 @@ async fn sign_in(context: &Context) -> SignIn {
             (None, None, true) => Renewal::Own,
             (None, None, false) => Renewal::Impossible,
         },
-        expires_at: account.expires_at.map(timestamp),
+        expires_at: account.expires_at.map(rfc3339),
     };
     SignIn { fault: None, accounts: status.accounts.into_iter().map(account).collect() }
 }

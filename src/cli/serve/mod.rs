@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::ServeArguments;
-use super::context::{Context, accounts, env_token, timestamp, upstream_settings};
+use super::context::{Context, accounts, env_token, upstream_settings};
 use super::directories;
 use super::exit::{Exit, Failure};
 use super::notify::Notifier;
@@ -26,6 +26,7 @@ use super::reload::{self, Exposure, Sources};
 use super::run_file::{RunFile, RunningDaemon};
 use super::signals::{SignalAction, Signals};
 use crate::auth::{Accounts, Credential, Issuer, Store};
+use crate::clock::rfc3339;
 use crate::command_hint::command;
 use crate::config::Config;
 use crate::demo::Demo;
@@ -59,11 +60,11 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let mut signals = Signals::listen().map_err(|error| Failure::other(&error))?;
     let server = bind(arguments, &config, &context.http).await?;
     let address = Address::of(&config.server.listen, server.addresses());
-    let started_at = timestamp(context.clock.now());
+    let started_at = rfc3339(context.clock.now());
     // The demo ignores an access token in the environment.
-    let given = if simulated.is_some() { None } else { env_token(&sources.environment) };
+    let env_token = if simulated.is_some() { None } else { env_token(&sources.environment) };
     let settings = reload::Settings::new(sources, given_settings);
-    let tokens = accounts(&context, &config, given);
+    let tokens = accounts(&context, &config, env_token);
     let telemetry = config.telemetry.clone().map(|endpoint| Arc::new(Telemetry::new(endpoint, context.http.clone())));
     let upstream = Upstream::new(upstream_settings(&config), context.http, Arc::new(tokens.clone()));
     let upstream = Arc::new(cassettes.with(upstream));

@@ -1,4 +1,4 @@
-//! Asks the issuer and the backend whether the login works.
+//! Checks with the issuer and the backend whether the login works.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(in crate::cli) enum Verdict {
     Unclear,
 }
 
-/// Refreshes the token if it is about to expire, and asks the backend whether it accepts the account and how much quota
+/// Refreshes the token if it is about to expire, and checks whether the backend accepts the account and how much quota
 /// is used.
 pub(in crate::cli) async fn check_account(context: &Context, config: &Config, tokens: &Accounts) -> CheckResult {
     let settings = upstream::Settings { catalogue_file: None, ..config.upstream.clone() };

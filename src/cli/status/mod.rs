@@ -1,7 +1,7 @@
 //! `codex-proxy status`: shows the login, the quota, the files and the running daemon.
 //!
-//! Asks the backend whether it accepts the account and how much quota is used, for five seconds at most, and refreshes a
-//! token that is about to expire. `--offline` does neither. Exit code 3: no usable login; 1: the workspace is disabled.
+//! Checks with the backend whether it accepts the account and how much quota is used, for five seconds at most, and
+//! refreshes a token that is about to expire. `--offline` does neither. Exit code 3: no usable login; 1: the workspace is disabled.
 //! The JSON form is stable, contains no token, and is documented in `docs/status.md`.
 
 mod check;
@@ -80,17 +80,17 @@ struct Files {
 
 pub(super) async fn run(options: Options, config: Config, environment: &Environment) -> Result<Exit, Failure> {
     let context = Context::of_daemon(&config);
-    let given = env_token(environment);
+    let env_token = env_token(environment);
     let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.clone());
     let read_status = async || auth::status(&context.store, context.clock.as_ref(), chosen.as_deref()).await;
-    let tokens = accounts(&context, &config, given.clone());
-    let has_login = read_status().await.map_err(Failure::Auth)?.active().is_some() || given.is_some();
+    let tokens = accounts(&context, &config, env_token.clone());
+    let has_login = read_status().await.map_err(Failure::Auth)?.active().is_some() || env_token.is_some();
     let check = async || progress::during("checking the account", check_account(&context, &config, &tokens)).await;
     let result = if options.offline || !has_login { None } else { Some(check().await) };
     let (check, quota) = result.map_or((None, None), |CheckResult { check, quota }| (Some(check), quota));
     // Read again: the check may have refreshed the token, or stored that the issuer refused.
     let status = read_status().await.map_err(Failure::Auth)?;
-    let access_token = given.map(|given| EnvironmentToken::of(&given, context.clock.now()));
+    let access_token = env_token.map(|env_token| EnvironmentToken::of(&env_token, context.clock.now()));
     let is_good = match &access_token {
         Some(token) => token.is_good(),
         None => status.active().is_some_and(|account| account.state != TokenState::Ended),
@@ -135,10 +135,10 @@ pub(super) async fn find_daemon(config: Config) -> Result<Exit, Failure> {
 }
 
 impl EnvironmentToken {
-    fn of(given: &EnvToken, now: SystemTime) -> Self {
-        let credential = given.token.as_ref().ok().and_then(AccessToken::own_credential);
+    fn of(env_token: &EnvToken, now: SystemTime) -> Self {
+        let credential = env_token.token.as_ref().ok().and_then(AccessToken::own_credential);
         let account = credential.map(|credential| AccountStatus::new(&credential, true, now));
-        Self { variable: given.variable, fault: given.fault(), account }
+        Self { variable: env_token.variable, fault: env_token.fault(), account }
     }
 
     fn is_good(&self) -> bool {

@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use super::super::charts::bar;
 use super::super::color::{Coloring, GREEN, RED, YELLOW};
-use super::super::context::{span, timestamp};
+use super::super::context::span;
+use crate::clock::rfc3339;
 use crate::upstream::{Quota, QuotaWindow};
 
 const BAR_WIDTH: u32 = 16;
@@ -27,7 +28,7 @@ fn window_lines(window: &QuotaWindow, now: SystemTime, coloring: Coloring) -> Ve
     let bar = coloring.paint(color, &bar(used / 100.0, BAR_WIDTH));
     let left = window.resets_at.map(|reset| reset.duration_since(now).unwrap_or_default());
     let reset = match (left, window.resets_at) {
-        (Some(left), Some(reset)) => format!("; resets in {}, {}", span(left), timestamp(reset)),
+        (Some(left), Some(reset)) => format!("; resets in {}, {}", span(left), rfc3339(reset)),
         _ => String::new(),
     };
     let name = format!("{} quota", window.window);

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::super::color::Coloring;
-use super::super::context::{span, timestamp};
+use super::super::context::span;
 use super::super::service::service_log;
 use super::super::table::{WIDTH, wrap};
 use super::check::{AccountCheck, Verdict};
 use super::{EnvironmentToken, StatusReport, quota};
 use crate::auth::{AccountStatus, TokenState};
+use crate::clock::rfc3339;
 use crate::command_hint::{command, unset};
 
 /// Width of the row names.
@@ -145,12 +146,12 @@ fn with_help(text: String, account: &AccountStatus, verdict: Option<Verdict>, he
 /// Describes the validity of an account's token.
 pub(in crate::cli) fn token(account: &AccountStatus, verdict: Option<Verdict>, now: SystemTime) -> String {
     let left = account.expires_at.map(|end| match end.duration_since(now) {
-        Ok(left) => format!("until {} (in {})", timestamp(end), span(left)),
-        Err(_) => format!("expired at {}", timestamp(end)),
+        Ok(left) => format!("until {} (in {})", rfc3339(end), span(left)),
+        Err(_) => format!("expired at {}", rfc3339(end)),
     });
     let left = left.unwrap_or_else(|| "with unknown expiry".to_owned());
     let refusal = account.refusal.as_ref().map(|refusal| {
-        let at = refusal.at.map(|at| format!(" at {}", timestamp(at))).unwrap_or_default();
+        let at = refusal.at.map(|at| format!(" at {}", rfc3339(at))).unwrap_or_default();
         format!("the sign-in service refused{at} to refresh it ({})", refusal.reason)
     });
     let is_refused = verdict == Some(Verdict::Refused) || account.refused_at.is_some();

@@ -1,9 +1,9 @@
 //! Rows that wait to be written, and the thread that writes them.
 //!
 //! Adding a row never blocks. Waiting rows of the same day, client key and model are added up, and the thread
-//! writes all rows at once, so that a busy
-//! daemon writes sums instead of single responses. Rows that can't be written are retried later. If too many different
-//! rows wait, new ones are dropped, and a warning is logged. The thread ends with the store.
+//! writes all rows at once, so that a busy daemon writes sums instead of single responses. Rows that can't be written
+//! are retried later. If too many different rows wait, new ones are dropped, and a warning is logged. The thread ends
+//! with the store.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -84,7 +84,7 @@ pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, reque
     protected(StatusCode::OK, "text/html; charset=utf-8", view.document())
 }
 
-/// Responds with a page that makes the browser ask for a client key.
+/// Responds with a page that makes the browser prompt for a client key.
 pub(super) fn key_required() -> Response {
     let mut response = protected(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", view::key_required());
     let challenge = HeaderValue::from_static("Basic realm=\"codex-proxy: enter a client key as the password\"");

@@ -41,7 +41,7 @@ impl View<'_> {
             (header())
             main #main tabindex="-1" {
                 @if self.snapshot.demo {
-                    p.note.demo { strong { "Demo." } " Responses are simulated: no model and no account is used." }
+                    p.note.demo { strong { "Demo." } " Responses are simulated or recorded: no model and no account is used." }
                 }
                 div.top { (sign_in::section(self)) (quota::section(self)) }
                 (requests::section(&self.snapshot.requests, self.now))

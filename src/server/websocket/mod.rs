@@ -83,7 +83,7 @@ impl WebSocketHandler {
         let Some(upgrade) = UpgradeRequest::parse(&mut request) else { return handshake::upgrade_required(&request) };
         let (parts, _) = request.into_parts();
         if let Err(error) = account::tokens(&parts, self.handler.services.tokens.as_ref()).await {
-            let id = parts.extensions.get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
+            let id = RequestId::of(&parts);
             return refuse::<Responses>(&error, &id, None);
         }
         let (upgrade, response) = upgrade.accept();

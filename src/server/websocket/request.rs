@@ -21,11 +21,8 @@ use crate::server::budget::Reservation;
 use crate::server::handler::{OpenedReply, PlannedRequest, log_refusal};
 use crate::server::request_log::{RequestId, RequestRecord};
 use crate::server::response_store::ResponseStore;
-use crate::server::response_stream::{AbortSignal, Framing, ReplyProcessor, ResponseStream};
+use crate::server::response_stream::{AbortSignal, CHUNK_BYTES, Framing, ReplyProcessor, ResponseStream};
 use crate::server::{account, middleware};
-
-/// Frames are sent when they have this size together, even if more events are available.
-const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The frames of a response: streamed from the backend, or all known.
 type FrameStream = Either<ResponseStream<ResponsesReply, FrameQueue>, Iter<std::vec::IntoIter<Bytes>>>;

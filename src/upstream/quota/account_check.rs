@@ -1,6 +1,6 @@
 //! Checks whether the backend accepts an account, with a request that doesn't count against the quota.
 
-use crate::error::{Fault, ProxyError};
+use crate::error::ProxyError;
 use crate::token_source::Bearer;
 use crate::upstream::{Upstream, region};
 
@@ -19,14 +19,7 @@ impl Upstream {
     /// # Errors
     /// If no token is available, or the backend doesn't report the status.
     pub async fn account_status(&self) -> Result<AccountStatus, ProxyError> {
-        let bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
-        match self.fetch_status(&bearer).await {
-            Err(ProxyError::Upstream(failure)) if failure.fault == Fault::Unauthorized => {
-                let bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?;
-                self.fetch_status(&bearer).await
-            }
-            fetched => fetched,
-        }
+        self.with_active_token(async |bearer| self.fetch_status(bearer).await).await
     }
 
     async fn fetch_status(&self, bearer: &Bearer) -> Result<AccountStatus, ProxyError> {

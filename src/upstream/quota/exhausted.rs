@@ -14,6 +14,9 @@ use crate::error::UpstreamFailure;
 use crate::protocol::codex::failure::with_elapsed;
 use crate::protocol::codex::rate_limits::RateLimits;
 
+/// Maximum number of models whose limit is remembered: clients choose the names.
+const MAX_MODELS: usize = 64;
+
 /// Name of a limit. `None` if the backend didn't report one.
 type LimitName = Option<String>;
 
@@ -86,7 +89,9 @@ impl ExhaustedLimits {
                 reported
             }
             None => {
-                self.limit_names.insert(model.to_owned(), reported.clone());
+                if self.limit_names.len() < MAX_MODELS {
+                    self.limit_names.insert(model.to_owned(), reported.clone());
+                }
                 reported
             }
         }

@@ -1,4 +1,4 @@
-//! Asks the backend for an account's quota (the usage document) if the last report of it is too old.
+//! Requests an account's quota (the usage document) from the backend if the last report of it is too old.
 //!
 //! Concurrent callers for the same account share one request. If the caller that sends it is dropped, a waiting one
 //! sends its own. A failed request isn't repeated at once. [`Upstream::fetch_quota`] does none of that: it always sends
@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::QuotaTracker;
 use super::snapshot::Quota;
-use crate::error::{Fault, ProxyError};
+use crate::error::ProxyError;
 use crate::token_source::{Bearer, TokenSource};
 use crate::upstream::{Upstream, region};
 
@@ -99,16 +99,11 @@ impl Upstream {
     /// # Errors
     /// If no token is available, or the backend doesn't report the quota.
     pub async fn fetch_quota(&self) -> Result<Quota, ProxyError> {
-        let bearer = self.tokens.bearer().await.map_err(ProxyError::Auth)?;
-        let bearer = match self.fetch_usage(&bearer, TIMEOUT).await {
-            Err(ProxyError::Upstream(failure)) if failure.fault == Fault::Unauthorized => {
-                let bearer = self.tokens.recover(&bearer).await.map_err(ProxyError::Auth)?;
-                self.fetch_usage(&bearer, TIMEOUT).await?;
-                bearer
-            }
-            fetched => fetched.map(|()| bearer)?,
+        let fetch = async |bearer: &Bearer| {
+            self.fetch_usage(bearer, TIMEOUT).await?;
+            Ok(self.quota.quota(&bearer.account.id))
         };
-        let quota = self.quota.quota(&bearer.account.id);
+        let quota = self.with_active_token(fetch).await?;
         quota.ok_or_else(|| ProxyError::Damaged { reason: "the usage response has no quota window".to_owned() })
     }
 

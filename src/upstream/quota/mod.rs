@@ -4,7 +4,7 @@
 //! and in memory only. From that follow whether a limit is exhausted ([`exhausted`]), whether a window is used beyond
 //! the share that a client key may use, and how fast the windows are used ([`snapshot`]). [`lookup`] requests the usage
 //! document if the collected data is too old; that doesn't count against the quota. An unknown quota never blocks a
-//! request. [`account_check`] asks whether an account is accepted at all.
+//! request. [`account_check`] checks whether an account is accepted at all.
 
 pub(super) mod account_check;
 mod exhausted;
