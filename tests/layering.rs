@@ -228,7 +228,7 @@ fn follow(base: &[String], tokens: &[String], found: &mut BTreeSet<Vec<String>>)
             "super" => drop(path.pop()),
             "self" => {}
             word if word.starts_with(|c: char| c.is_alphabetic() || c == '_') || word == "*" => {
-                path.push(word.to_owned())
+                path.push(word.to_owned());
             }
             _ => break,
         }

@@ -94,7 +94,7 @@ fn is_unrelated(data: &[u8]) -> bool {
 }
 
 impl ConnectionPool {
-    /// Takes a connection with this key, preferably the one whose conversation the request continues, else the one that
+    /// Removes a connection with this key, preferably the one whose conversation the request continues, else the one that
     /// is idle for the shortest time. Also returns how long it was idle.
     pub(super) fn take(&self, key: &str, request: &OutgoingBody<'_>) -> Option<(Connection, Duration)> {
         let now = Instant::now();
