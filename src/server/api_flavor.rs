@@ -28,7 +28,7 @@ impl ApiFlavor {
     pub(super) fn detect(path: &str, headers: &HeaderMap) -> Self {
         let is_below =
             |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if is_below("/api") {
+        if is_below("/api") && !is_below("/api/codex") {
             Self::Ollama
         } else if is_below("/v1/messages") || headers.contains_key("anthropic-version") {
             Self::Anthropic

@@ -1,8 +1,8 @@
 //! Reads request bodies within the limits: decoded size, memory of all requests ([`super::budget`]) and rate
 //! ([`super::pace`]).
 //!
-//! Removes the content encoding and a byte order mark, and replaces escaped lone surrogates, so that every API reads
-//! the same text. The rest of a refused body is read and discarded, within limits, so that the client reads the error.
+//! Removes the content encoding and, from JSON, a byte order mark, and replaces escaped lone surrogates, so that every
+//! API reads the same text. The rest of a refused body is read and discarded, within limits, so that the client reads the error.
 
 use std::future::poll_fn;
 use std::io;
@@ -70,16 +70,24 @@ struct GrowingBuffer {
     window_bytes: usize,
 }
 
-/// Reads a whole body. Discards the rest of one that it refuses.
-pub(super) async fn read(headers: &HeaderMap, mut body: Body, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
+/// Reads a whole JSON body. Discards the rest of one that it refuses.
+pub(super) async fn read(headers: &HeaderMap, body: Body, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
+    let BufferedBody { bytes, memory } = read_unchanged(headers, body, limits).await?;
+    Ok(BufferedBody { bytes: off_thread(bytes.len(), || normalized(bytes)), memory })
+}
+
+/// Reads a whole body of any type. Discards the rest of one that it refuses.
+pub(super) async fn read_unchanged(
+    headers: &HeaderMap,
+    mut body: Body,
+    limits: &BodyLimits,
+) -> Result<BufferedBody, ProxyError> {
     let whole = match encoding(headers).as_str() {
         "" | "identity" => read_plain(headers, &mut body, limits).await,
         encoding => read_encoded(encoding, &mut body, limits).await,
     };
     match whole {
-        Ok(BufferedBody { bytes, memory }) => {
-            Ok(BufferedBody { bytes: off_thread(bytes.len(), || normalized(bytes)), memory })
-        }
+        Ok(whole) => Ok(whole),
         // A client that is too slow sends nothing to discard.
         Err(error @ ProxyError::BodyTooSlow { .. }) => Err(error),
         Err(error) => {

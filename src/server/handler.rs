@@ -199,7 +199,8 @@ where
             reasoning.restore(&mut plan.upstream);
         }
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let forwarded = ForwardedHeaders { originator, codex: D::forwarded_headers(&parts.headers) };
+        let codex = D::forwarded_headers(&parts.headers);
+        let forwarded = ForwardedHeaders { originator, codex, ..ForwardedHeaders::default() };
         let served = ServedRequest {
             conversation: ConversationKey {
                 key: key_name(parts).map(str::to_owned),

@@ -36,11 +36,13 @@ mod page;
 mod paths;
 mod reasoning_replay;
 mod refusals;
+mod relay;
 mod request_log;
 mod response_store;
 mod response_stream;
 mod responses_api;
 mod routes;
+mod side_request;
 mod state;
 #[cfg(unix)]
 mod unix_socket;

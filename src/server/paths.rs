@@ -33,8 +33,20 @@ pub(super) struct CanonicalPath {
 }
 
 /// First segments of the paths under `/v1`, which clients may leave out.
-const VERSIONED: [&str; 9] =
-    ["audio", "chat", "completions", "embeddings", "images", "messages", "models", "moderations", "responses"];
+const VERSIONED: [&str; 12] = [
+    "alpha",
+    "audio",
+    "chat",
+    "completions",
+    "embeddings",
+    "images",
+    "memories",
+    "messages",
+    "models",
+    "moderations",
+    "realtime",
+    "responses",
+];
 
 impl CanonicalPath {
     /// Parses a path as sent.

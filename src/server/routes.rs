@@ -18,7 +18,9 @@ use super::handler::{Handler, Limits};
 use super::listen::Shutdown;
 use super::middleware::{self, PolicySource};
 use super::paths::{CanonicalPath, DoubledPrefix};
+use super::relay::Relay;
 use super::request_log::RequestId;
+use super::side_request::SideEndpoint;
 use super::state::ServerState;
 use super::websocket::WebSocketHandler;
 use super::{
@@ -56,6 +58,7 @@ pub(super) fn service(
     // Clients of this API send reasoning back themselves.
     let responses = chat.for_dialect::<Responses>(Arc::clone(&services.responses), None);
     let sockets = WebSocketHandler::new(&responses, settings.socket_lifetime, shutdown);
+    let relayed = relay_routes(&responses);
     let metrics_state = Arc::clone(&state);
     let metrics = move |State(services), request| metrics::show(services, metrics_state, request);
     let routes = Router::new()
@@ -64,6 +67,7 @@ pub(super) fn service(
         .merge(chat_routes(chat))
         .merge(responses_routes(sockets, responses))
         .merge(page_routes(&state))
+        .merge(relayed)
         .merge(unsupported::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
@@ -158,6 +162,31 @@ fn ollama_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
         .route("/api/tags", only("GET, HEAD", get(ollama_models::tags)))
         .route("/api/ps", only("GET, HEAD", get(ollama_models::running)))
         .route("/api/version", only("GET, HEAD", get(ollama_models::version)))
+}
+
+/// The backend's other endpoints, for Codex clients.
+fn relay_routes(handler: &Handler<Responses>) -> Router<Arc<Services>> {
+    let relayed = |relay| {
+        let endpoint = SideEndpoint::new(relay, handler);
+        move |request: Request| endpoint.clone().handle(request)
+    };
+    let posted = [
+        ("/v1/alpha/search", Relay::Search),
+        ("/v1/alpha/notes/v2/{operation}", Relay::Notes),
+        ("/v1/alpha/history/v2/{operation}", Relay::History),
+        ("/v1/memories/trace_summarize", Relay::Memories),
+        ("/v1/images/generations", Relay::Images),
+        ("/v1/images/edits", Relay::Images),
+    ];
+    let routes = posted
+        .into_iter()
+        .fold(Router::new(), |routes, (path, relay)| routes.route(path, only("POST", post(relayed(relay)))));
+    Relay::ACCOUNT.into_iter().fold(routes, |routes, relay| {
+        let Relay::Account(document) = relay else { return routes };
+        routes
+            .route(&format!("/backend-api/wham/{document}"), only("GET, HEAD", get(relayed(relay))))
+            .route(&format!("/api/codex/{document}"), only("GET, HEAD", get(relayed(relay))))
+    })
 }
 
 /// Completes a route: other methods get 405 with the list of allowed ones.

@@ -21,7 +21,7 @@ struct UnsupportedApi {
     instead: &'static str,
 }
 
-const UNSUPPORTED: [UnsupportedApi; 5] = [
+const UNSUPPORTED: [UnsupportedApi; 6] = [
     UnsupportedApi {
         paths: &["/v1/embeddings", "/api/embed", "/api/embeddings"],
         service: "embeddings",
@@ -46,6 +46,11 @@ const UNSUPPORTED: [UnsupportedApi; 5] = [
         paths: &["/v1/moderations"],
         service: "moderation endpoint",
         instead: "turn moderation off in your client, or configure another provider for it",
+    },
+    UnsupportedApi {
+        paths: &["/v1/realtime", "/v1/realtime/{*rest}"],
+        service: "realtime voice that this proxy relays",
+        instead: "use the ChatGPT app for voice",
     },
 ];
 

@@ -182,6 +182,7 @@ impl Upstream {
     }
 }
 
-fn headers_for_client(received: &HeaderMap, forwarded: &ForwardedHeaders) -> HeaderMap {
+/// The response headers that this client gets.
+pub(super) fn headers_for_client(received: &HeaderMap, forwarded: &ForwardedHeaders) -> HeaderMap {
     if forwarded.codex.is_some() { codex_client_headers(received) } else { client_headers(received) }
 }

@@ -60,6 +60,20 @@ pub(super) async fn open_stream(
     }
 }
 
+/// Sends a request whose response is a document or a file, and returns it before its body. A failure status, or an HTML
+/// page, is an error.
+pub(super) async fn open_document(
+    http: &HttpClient,
+    request: HttpRequest<'_>,
+) -> Result<reqwest::Response, ProxyError> {
+    let response = send(http, request).await?;
+    let content_type = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
+    if !response.status().is_success() || content_type.starts_with("text/html") {
+        return Err(read_failure(response, None).await);
+    }
+    Ok(response)
+}
+
 /// Sends a request whose response is a document, and reads it. A document over `limit_bytes` is an error.
 pub(super) async fn fetch(
     http: &HttpClient,

@@ -56,9 +56,21 @@ impl RequestHeaders<'_> {
         if request.format != WireFormat::Classic {
             headers.insert(lite::HEADER, HeaderValue::from_static("true"));
         }
-        for (name, value) in forwarded.codex.iter().flatten() {
-            headers.insert(name.clone(), value.clone());
-        }
+        forwarded.add_to(&mut headers);
+        Ok(headers)
+    }
+
+    /// Headers of the other endpoints below the same base URL.
+    pub(super) fn side_call(&self, forwarded: &ForwardedHeaders) -> Result<HeaderMap, ProxyError> {
+        let mut headers = self.account_call(forwarded)?;
+        self.add_client_name(&mut headers, forwarded);
+        Ok(headers)
+    }
+
+    /// Headers of the endpoints beside that base URL, which the official client calls without its version.
+    pub(super) fn account_call(&self, forwarded: &ForwardedHeaders) -> Result<HeaderMap, ProxyError> {
+        let mut headers = self.account()?;
+        forwarded.add_to(&mut headers);
         Ok(headers)
     }
 
@@ -93,6 +105,14 @@ impl RequestHeaders<'_> {
         put(headers, VERSION, self.version);
         put(headers, ORIGINATOR, &self.settings.originator);
         put(headers, ORIGINATOR, forwarded.originator.as_deref().unwrap_or_default());
+    }
+}
+
+impl ForwardedHeaders {
+    fn add_to(&self, headers: &mut HeaderMap) {
+        for (name, value) in self.codex.iter().chain([&self.request]).flatten() {
+            headers.insert(name.clone(), value.clone());
+        }
     }
 }
 

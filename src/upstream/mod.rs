@@ -24,6 +24,7 @@ mod rejected_params;
 mod request_token;
 mod retry_policy;
 mod settings;
+mod side_call;
 mod stream;
 mod unknown_events;
 pub mod version;
@@ -65,6 +66,7 @@ pub use quota::snapshot::{Quota, QuotaPace, QuotaWindow};
 pub use rejected_params::RejectedParam;
 pub use request_token::RequestToken;
 pub use settings::Settings;
+pub use side_call::{SideCall, SideResponse, SideTarget};
 pub use stream::EventStream;
 pub use unknown_events::UnknownName;
 pub use websocket::Transport;
@@ -110,6 +112,8 @@ pub struct ForwardedHeaders {
     /// Set if the client is a Codex client: its headers, which replace those of this proxy. Such a client also gets all
     /// Codex headers of the response (see [`codex_client_headers`]).
     pub codex: Option<HeaderMap>,
+    /// Headers that describe the request itself, such as the `content-type` of a [`SideCall`].
+    pub request: HeaderMap,
 }
 
 /// A committed response, whose events follow.

@@ -111,12 +111,11 @@ pub(super) async fn fetch_account(
     document: &str,
     limit: Duration,
 ) -> Result<Bytes, ProxyError> {
-    let (base, path) = account_url(&headers.settings.url, document);
-    let endpoint = Endpoint::parse(base, Trust::AnyHttpsHost).expect("a prefix of an endpoint is one");
+    let url = &headers.settings.url;
     let request = HttpRequest {
         method: Method::GET,
-        endpoint: &endpoint,
-        path: &path,
+        endpoint: &chatgpt_base(url),
+        path: &account_path(url, document),
         headers: headers.account()?,
         body: Bytes::new(),
         limit: limit.min(headers.settings.first_event_timeout),
@@ -125,12 +124,17 @@ pub(super) async fn fetch_account(
     Ok(body)
 }
 
-/// Returns base URL and path of an account document. The account endpoints are siblings of the model endpoints.
-fn account_url<'u>(url: &'u Endpoint, document: &str) -> (&'u str, String) {
+/// Returns the base URL of the endpoints beside the model endpoints, such as the account documents.
+pub(super) fn chatgpt_base(url: &Endpoint) -> Endpoint {
     let base = url.as_str();
     let base = base.strip_suffix("/codex").unwrap_or(base);
-    let prefix = if base.contains("/backend-api") { "/wham" } else { "/api/codex" };
-    (base, format!("{prefix}/{document}"))
+    Endpoint::parse(base, Trust::AnyHttpsHost).expect("a prefix of an endpoint is one")
+}
+
+/// Returns the path of an account document below [`chatgpt_base`].
+pub(super) fn account_path(url: &Endpoint, document: &str) -> String {
+    let prefix = if url.as_str().contains("/backend-api") { "/wham" } else { "/api/codex" };
+    format!("{prefix}/{document}")
 }
 
 pub(super) fn is_refused_token(error: &ProxyError) -> bool {
@@ -167,7 +171,7 @@ fn parse_origin(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Accoun
 
 #[cfg(test)]
 mod tests {
-    use super::{account_url, parse_origin};
+    use super::{account_path, chatgpt_base, parse_origin};
     use crate::endpoint::{Endpoint, Trust};
 
     fn base() -> Endpoint {
@@ -211,11 +215,9 @@ mod tests {
 
     #[test]
     fn account_endpoints_are_siblings_of_model_endpoints() {
-        assert_eq!(account_url(&base(), "usage"), ("https://chatgpt.com/backend-api", "/wham/usage".to_owned()));
+        let url = |url: &Endpoint| (chatgpt_base(url).to_string(), account_path(url, "usage"));
+        assert_eq!(url(&base()), ("https://chatgpt.com/backend-api".to_owned(), "/wham/usage".to_owned()));
         let relay = Endpoint::parse("http://127.0.0.1:9/codex", Trust::KnownHosts).unwrap();
-        assert_eq!(
-            account_url(&relay, "accounts/check"),
-            ("http://127.0.0.1:9", "/api/codex/accounts/check".to_owned())
-        );
+        assert_eq!(url(&relay), ("http://127.0.0.1:9".to_owned(), "/api/codex/usage".to_owned()));
     }
 }

@@ -9,11 +9,13 @@ mod events;
 mod fault;
 mod hints;
 mod output;
+mod png;
 mod prompt;
 mod quota;
 mod responses;
 mod schema_value;
 mod script;
+mod side;
 mod socket;
 mod validate;
 
@@ -50,10 +52,11 @@ pub(super) fn router(sessions: Arc<Sessions>, cancel: CancellationToken) -> Rout
         .route("/backend-api/wham/usage", get(usage))
         .route("/backend-api/codex/models", get(models))
         .with_state(Arc::clone(&sessions));
+    let side = side::router(&sessions);
     let responses = Router::new()
         .route("/backend-api/codex/responses", get(upgrade).post(respond))
         .with_state(Arc::new(Responses::new(sessions, cancel)));
-    accounts.merge(responses).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).fallback(unknown_path)
+    accounts.merge(side).merge(responses).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).fallback(unknown_path)
 }
 
 async fn unknown_path() -> Refusal {

@@ -1,7 +1,7 @@
 //! Recognizes official Codex clients, and selects the headers to forward for them. They already use the backend's API,
 //! so nothing of their requests may be lost.
 
-use http::header::USER_AGENT;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::protocol::upstream_input::cache;
@@ -30,6 +30,13 @@ pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
         .filter(|(name, _)| is_forwarded(name))
         .map(|(name, value)| (name.clone(), shortened(name, value)))
         .collect()
+}
+
+/// The headers of a request for another endpoint than `/responses` that are passed on with its body, whatever the client.
+#[must_use]
+pub fn relayed_headers(headers: &HeaderMap) -> HeaderMap {
+    let names = [CONTENT_TYPE, HeaderName::from_static("x-openai-tool-output-truncation-policy")];
+    names.into_iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
 }
 
 fn shortened(name: &HeaderName, value: &HeaderValue) -> HeaderValue {

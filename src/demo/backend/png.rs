@@ -1,0 +1,74 @@
+//! Encodes the pictures of the simulated backend as PNG.
+
+use sha2::{Digest, Sha256};
+
+const SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n'];
+/// Pixels per side of a square of the checkerboard.
+const SQUARE: u32 = 8;
+/// The longest stored block of deflate.
+const MAX_BLOCK_BYTES: usize = 0xffff;
+
+/// A checkerboard of `size` by `size` pixels, in white and a color that depends on the text.
+pub(super) fn picture(text: &str, size: u32) -> Vec<u8> {
+    let digest = Sha256::digest(text);
+    let header = [&size.to_be_bytes()[..], &size.to_be_bytes(), &[8, 3, 0, 0, 0]].concat();
+    let palette = [&[0xff; 3][..], &digest[..3]].concat();
+    let row = |y: u32| std::iter::once(0).chain((0..size).map(move |x| u8::from((x / SQUARE + y / SQUARE) % 2 == 1)));
+    let pixels: Vec<u8> = (0..size).flat_map(row).collect();
+    let chunks: [(&[u8; 4], Vec<u8>); 4] =
+        [(b"IHDR", header), (b"PLTE", palette), (b"IDAT", zlib(&pixels)), (b"IEND", Vec::new())];
+    chunks.iter().fold(SIGNATURE.to_vec(), |mut png, (kind, data)| {
+        png.extend(u32::try_from(data.len()).unwrap_or(u32::MAX).to_be_bytes());
+        let start = png.len();
+        png.extend_from_slice(*kind);
+        png.extend_from_slice(data);
+        let checksum = crc32(&png[start..]);
+        png.extend(checksum.to_be_bytes());
+        png
+    })
+}
+
+/// A zlib stream of stored blocks.
+fn zlib(data: &[u8]) -> Vec<u8> {
+    let mut stream = vec![0x78, 0x01];
+    let mut blocks = data.chunks(MAX_BLOCK_BYTES).peekable();
+    while let Some(block) = blocks.next() {
+        let length = u16::try_from(block.len()).unwrap_or(u16::MAX);
+        stream.push(u8::from(blocks.peek().is_none()));
+        stream.extend(length.to_le_bytes());
+        stream.extend((!length).to_le_bytes());
+        stream.extend_from_slice(block);
+    }
+    stream.extend(adler32(data).to_be_bytes());
+    stream
+}
+
+fn crc32(data: &[u8]) -> u32 {
+    let shift = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+    !data.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), shift))
+}
+
+fn adler32(data: &[u8]) -> u32 {
+    let (low, high) = data.iter().fold((1, 0), |(low, high), byte| {
+        let low = (low + u32::from(*byte)) % 65_521;
+        (low, (high + low) % 65_521)
+    });
+    high << 16 | low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{adler32, crc32, picture};
+
+    #[test]
+    fn checksums_have_their_standard_values() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(adler32(b"Wikipedia"), 0x11e6_0398);
+    }
+
+    #[test]
+    fn pictures_depend_on_the_text_only() {
+        assert_eq!(picture("fox", 16), picture("fox", 16));
+        assert_ne!(picture("fox", 16), picture("dog", 16));
+    }
+}

@@ -1,0 +1,157 @@
+//! Relays requests of Codex clients to the backend's endpoints other than `/responses`.
+//!
+//! Only listed endpoints exist. A request's body is passed on unread, its headers by an allow-list, and the response
+//! body as it arrives. Telemetry, plugin and settings endpoints are not relayed.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::http_response::with_headers;
+use super::request_log::RequestRecord;
+use super::side_request::{SideApi, SideRequest, passed_on};
+use crate::error::ProxyError;
+use crate::protocol::Mode;
+use crate::protocol::json::raw_object::RawObject;
+use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
+
+/// Time limit for the head of a response, unless a picture is generated.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// The backend needs up to two minutes for a picture.
+pub(super) const IMAGE_TIMEOUT: Duration = Duration::from_secs(300);
+const MAX_ACCOUNT_BYTES: usize = 1024 * 1024;
+/// The members of `accounts/check` that send the client's requests for responses elsewhere.
+const ROUTING: [&str; 2] = ["workspace_backend_origin", "account_routing_override"];
+const UNBOUND: &str = "NO_CONSTRAINT";
+
+/// An endpoint that is relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relay {
+    /// `POST alpha/search`.
+    Search,
+    /// `POST images/generations` and `images/edits`.
+    Images,
+    /// `POST alpha/notes/v2/…`.
+    Notes,
+    /// `POST alpha/history/v2/…`.
+    History,
+    /// `POST memories/trace_summarize`.
+    Memories,
+    /// `GET` of an account document, by its name.
+    Account(&'static str),
+}
+
+impl Relay {
+    /// The account documents that are relayed.
+    pub(super) const ACCOUNT: [Self; 4] = [
+        Self::Account("usage"),
+        Self::Account("accounts/check"),
+        Self::Account("profiles/me"),
+        Self::Account("rate-limit-reset-credits"),
+    ];
+
+    fn head_timeout(self) -> Duration {
+        if self == Self::Images { IMAGE_TIMEOUT } else { HEAD_TIMEOUT }
+    }
+
+    /// The model that a request counts against. Only the model's own limit can be known to be exhausted.
+    fn model(self, body: &[u8]) -> Option<String> {
+        if !matches!(self, Self::Search | Self::Images) {
+            return None;
+        }
+        let body = std::str::from_utf8(body).ok()?;
+        let members = RawObject::parse(body).ok()?;
+        members.text("model").map(Cow::into_owned)
+    }
+
+    fn call(self, request: &SideRequest) -> SideCall {
+        let path = request.parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+        let (method, target) = match self {
+            Self::Account(document) => (Method::GET, SideTarget::Account(document.to_owned())),
+            _ => (Method::POST, SideTarget::Codex(path.trim_start_matches("/v1").to_owned())),
+        };
+        let model = self.model(&request.body);
+        let body = if method == Method::POST { request.body.clone() } else { Bytes::new() };
+        SideCall { method, target, model, forwarded: self.forwarded(request), body, head_timeout: self.head_timeout() }
+    }
+
+    /// Account documents are requested without the headers that describe a turn.
+    fn forwarded(self, request: &SideRequest) -> ForwardedHeaders {
+        let forwarded = request.forwarded();
+        match self {
+            Self::Account(_) => ForwardedHeaders { originator: forwarded.originator, ..ForwardedHeaders::default() },
+            _ => forwarded,
+        }
+    }
+}
+
+impl SideApi for Relay {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Search => "search",
+            Self::Images => "images",
+            Self::Notes => "notes",
+            Self::History => "history",
+            Self::Memories => "memories",
+            Self::Account(_) => "account",
+        }
+    }
+
+    async fn respond(
+        &self,
+        mut request: SideRequest,
+        record: &mut Option<RequestRecord>,
+    ) -> Result<Response, ProxyError> {
+        check_path(&request.parts)?;
+        let call = self.call(&request);
+        if let (Some(record), Some(model)) = (record.as_ref(), &call.model) {
+            record.set_model(model, Mode::Document);
+        }
+        let mut response = request.call(&call).await?;
+        if *self == Self::Account("accounts/check") {
+            let headers = std::mem::take(&mut response.headers);
+            let document = response.read(MAX_ACCOUNT_BYTES).await?;
+            return Ok(with_headers(StatusCode::OK, headers, without_routing(document)));
+        }
+        let record = record.take().ok_or(ProxyError::Internal)?;
+        Ok(passed_on(response, record))
+    }
+}
+
+/// Refuses operations whose names aren't plain, since they become part of the backend's URL.
+fn check_path(request: &Parts) -> Result<(), ProxyError> {
+    let path = request.uri.path();
+    if path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte)) {
+        return Ok(());
+    }
+    Err(ProxyError::UnknownPath { method: request.method.to_string(), path: path.to_owned() })
+}
+
+/// Removes the region routing from an `accounts/check` document: the client must send its requests here, and the
+/// upstream client applies the routing.
+fn without_routing(document: Bytes) -> Bytes {
+    let Ok(mut parsed) = serde_json::from_slice::<Value>(&document) else { return document };
+    clear_routing(&mut parsed);
+    Bytes::from(parsed.to_string())
+}
+
+fn clear_routing(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                if ROUTING.contains(&name.as_str()) && member.is_string() {
+                    *member = UNBOUND.into();
+                } else {
+                    clear_routing(member);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(clear_routing),
+        _ => {}
+    }
+}

@@ -1,0 +1,179 @@
+//! Handles requests that don't lead to a response of the model: search, images, transcription, account documents.
+//!
+//! [`SideEndpoint`] does for a [`SideApi`] what `handler` does for the model APIs: account, body limits, permit, token,
+//! quota share, log, metrics and errors in OpenAI's format. If the client disconnects, the handler's future or the body
+//! of its response is dropped, and with it the upstream call.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_core::Stream;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::body::{self, BodyLimits, BufferedBody};
+use super::handler::{Handler, Limits, refuse};
+use super::request_log::{RequestId, RequestRecord};
+use super::state::ServerState;
+use super::{Services, account};
+use crate::error::ProxyError;
+use crate::protocol::responses::{Responses, relayed_headers};
+use crate::protocol::{Dialect, Summary};
+use crate::upstream::{ForwardedHeaders, RequestToken, SideCall, SideResponse};
+
+/// An endpoint that calls the backend with [`SideCall`]s.
+pub(super) trait SideApi: Clone + Send + Sync + 'static {
+    /// The name in logs and metrics, such as `images`.
+    fn name(&self) -> &'static str;
+
+    /// Responds to a request. `record` is taken if the response's body completes it, else the caller does.
+    fn respond(
+        &self,
+        request: SideRequest,
+        record: &mut Option<RequestRecord>,
+    ) -> impl Future<Output = Result<Response, ProxyError>> + Send;
+}
+
+/// Handles the requests of a [`SideApi`].
+#[derive(Clone, Debug)]
+pub(super) struct SideEndpoint<A> {
+    api: A,
+    services: Arc<Services>,
+    limits: Limits,
+    /// Cancelled when the drain time has passed.
+    abort: CancellationToken,
+    state: Arc<ServerState>,
+}
+
+/// A request whose body has been read and whose token is known.
+#[derive(Debug)]
+pub(super) struct SideRequest {
+    pub(super) parts: Parts,
+    /// The decoded body. The record holds its memory.
+    pub(super) body: Bytes,
+    pub(super) token: RequestToken,
+    pub(super) services: Arc<Services>,
+}
+
+impl<A: SideApi> SideEndpoint<A> {
+    /// An endpoint with the services and limits of a handler.
+    pub(super) fn new<D: Dialect>(api: A, handler: &Handler<D>) -> Self {
+        Self {
+            api,
+            services: Arc::clone(&handler.services),
+            limits: handler.limits,
+            abort: handler.abort.clone(),
+            state: Arc::clone(&handler.state),
+        }
+    }
+
+    /// Handles a request. Failures become error responses.
+    pub(super) async fn handle(self, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let id = RequestId::of(&parts);
+        let mut record = RequestRecord::new(self.api.name(), &id, &self.state);
+        record.register(&id, &parts);
+        let span = record.span();
+        let mut record = Some(record);
+        let running = Box::pin(self.run(parts, body, &mut record).instrument(span.clone()));
+        let result = tokio::select! {
+            result = running => result,
+            () = self.abort.cancelled() => Err(ProxyError::ShuttingDown),
+        };
+        let _entered = span.enter();
+        match result {
+            Ok(response) => {
+                record.iter_mut().for_each(complete);
+                response
+            }
+            Err(error) => refuse::<Responses>(&error, &id, record),
+        }
+    }
+
+    async fn run(&self, parts: Parts, body: Body, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
+        let chosen = account::tokens(&parts, self.services.tokens.as_ref()).await?;
+        let limits = self.body_limits();
+        let BufferedBody { bytes: body, memory } = if is_multipart(&parts.headers) {
+            body::read_unchanged(&parts.headers, body, &limits).await?
+        } else {
+            body::read(&parts.headers, body, &limits).await?
+        };
+        if let Some(record) = record {
+            // The permit comes after the body, so that a client that sends slowly doesn't occupy one.
+            record.acquire_permit().await?;
+            record.hold_memory(memory);
+        }
+        let token = self.services.upstream.token(chosen).await?;
+        account::check_share(&parts, &self.services.upstream, token.bearer()).await?;
+        let services = Arc::clone(&self.services);
+        self.api.respond(SideRequest { parts, body, token, services }, record).await
+    }
+
+    fn body_limits(&self) -> BodyLimits {
+        let Limits { body_bytes, body_read, .. } = self.limits;
+        BodyLimits { limit_bytes: body_bytes, max_pause: body_read, memory: Arc::clone(&self.state.memory) }
+    }
+}
+
+impl SideRequest {
+    /// The client's headers that a call passes on.
+    pub(super) fn forwarded(&self) -> ForwardedHeaders {
+        let headers = &self.parts.headers;
+        let originator = headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        ForwardedHeaders { originator, codex: Responses::forwarded_headers(headers), request: relayed_headers(headers) }
+    }
+
+    /// Makes a call with the token of this request.
+    pub(super) async fn call(&mut self, call: &SideCall) -> Result<SideResponse, ProxyError> {
+        self.services.upstream.call(call, &mut self.token).await
+    }
+}
+
+/// Whether a request has a multipart body.
+fn is_multipart(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.starts_with("multipart/form-data")
+}
+
+/// A response that passes on the body of a backend response as it arrives. The request ends with the body.
+pub(super) fn passed_on(mut response: SideResponse, record: RequestRecord) -> Response {
+    let headers = std::mem::take(&mut response.headers);
+    record.set_upstream_id(response.request_id.as_deref());
+    let mut passed = Response::new(Body::from_stream(PassedBody { response, record }));
+    passed.headers_mut().extend(headers);
+    passed
+}
+
+/// Records that a request was answered completely.
+fn complete(record: &mut RequestRecord) {
+    record.set_summary(Summary { usage: None, outcome: "completed".to_owned() });
+}
+
+/// The body of a backend response, and the record of its request.
+struct PassedBody {
+    response: SideResponse,
+    record: RequestRecord,
+}
+
+impl Stream for PassedBody {
+    type Item = Result<Bytes, ProxyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.response).poll_next(cx);
+        match &polled {
+            Poll::Ready(None) => complete(&mut this.record),
+            Poll::Ready(Some(Err(error))) => this.record.set_error(error),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+}

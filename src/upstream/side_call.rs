@@ -1,0 +1,195 @@
+//! Calls of the backend's endpoints other than `/responses`: search, images, transcription, account documents.
+//!
+//! A call has the same token recovery, retries and quota memory as a request for a response. It returns when the head of
+//! a success response has arrived; the body is read by the caller, and not repeated if it breaks. Region routing doesn't
+//! apply: the official client sends these calls to the default origin for every account.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::StreamExt;
+use http::{HeaderMap, Method};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::attempt::headers_for_client;
+use super::client::{self, HttpRequest};
+use super::retry_policy::{Change, random_jitter};
+use super::{ForwardedHeaders, RequestToken, Upstream, headers, region};
+use crate::endpoint::Endpoint;
+use crate::error::{Phase, ProxyError};
+use crate::net::{InUse, error_chain};
+use crate::token_source::Bearer;
+
+/// A call of an endpoint other than `/responses`.
+#[derive(Clone, Debug)]
+pub struct SideCall {
+    /// The method of the request.
+    pub method: Method,
+    /// The endpoint.
+    pub target: SideTarget,
+    /// The model whose limit the call counts against; `None` if it doesn't count against the quota.
+    pub model: Option<String>,
+    /// The client's `originator`, and headers to add, such as `content-type` and those of a Codex client.
+    pub forwarded: ForwardedHeaders,
+    /// The request body.
+    pub body: Bytes,
+    /// Time limit for the head of the response.
+    pub head_timeout: Duration,
+}
+
+/// An endpoint: a path with its query, below one of the backend's base URLs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SideTarget {
+    /// Below `upstream.url`: `/alpha/search`.
+    Codex(String),
+    /// Below the parent of `upstream.url`: `/transcribe`.
+    ChatGpt(String),
+    /// An account document, by its name: `usage`. Its path depends on the base URL (`/wham/…` or `/api/codex/…`).
+    Account(String),
+}
+
+/// A success response, whose body follows.
+pub struct SideResponse {
+    /// The headers for the client: content type, quota and, for Codex clients, all Codex headers.
+    pub headers: HeaderMap,
+    /// The backend's request id, for the log.
+    pub request_id: Option<String>,
+    body: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
+    idle_limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    _in_use: Option<InUse>,
+}
+
+impl Upstream {
+    /// Makes a call. The token is replaced if the backend refuses it.
+    ///
+    /// # Errors
+    /// The failure of the last attempt; the failure of the limit that the model counts against, if it is known to be
+    /// exhausted.
+    pub async fn call(&self, call: &SideCall, token: &mut RequestToken) -> Result<SideResponse, ProxyError> {
+        if let Some(model) = &call.model
+            && let Some(failure) = self.quota.exhausted(&token.bearer().account.id, model)
+        {
+            self.counters.quota_refusals.fetch_add(1, Ordering::Relaxed);
+            return Err(ProxyError::Upstream(Box::new(failure)));
+        }
+        loop {
+            match self.attempt_call(call, token.bearer()).await {
+                Ok(response) => {
+                    token.accepted();
+                    return Ok(response);
+                }
+                Err(error) => self.retry_call(call, token, error).await?,
+            }
+        }
+    }
+
+    async fn attempt_call(&self, call: &SideCall, bearer: &Bearer) -> Result<SideResponse, ProxyError> {
+        let request_headers = self.request_headers(bearer);
+        let (endpoint, path) = call.target.url(&self.settings.url);
+        let headers = match call.target {
+            SideTarget::Codex(_) => request_headers.side_call(&call.forwarded)?,
+            SideTarget::ChatGpt(_) | SideTarget::Account(_) => request_headers.account_call(&call.forwarded)?,
+        };
+        let request = HttpRequest {
+            method: call.method.clone(),
+            endpoint: &endpoint,
+            path: &path,
+            headers,
+            body: call.body.clone(),
+            limit: call.head_timeout,
+        };
+        let response = client::open_document(&self.http, request).await?;
+        if let Some(model) = &call.model {
+            self.quota.record_success(&bearer.account.id, model, response.headers());
+        }
+        Ok(SideResponse::new(response, &call.forwarded, self.settings.idle_timeout))
+    }
+
+    /// Waits until the next attempt is due, or returns the failure.
+    async fn retry_call(&self, call: &SideCall, token: &mut RequestToken, error: ProxyError) -> Result<(), ProxyError> {
+        if let Some(model) = &call.model {
+            self.quota.record_failure(&token.bearer().account.id, model, &error);
+        }
+        let Some(retry) = token.retries.next_attempt(&error, random_jitter()) else { return Err(error) };
+        let cause = error.loggable();
+        tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "retrying the backend request");
+        match retry.change {
+            Change::Nothing => sleep(retry.after).await,
+            Change::FreshToken => self.recover(token).await?,
+            Change::Omit(_) | Change::DropReasoning | Change::Lite => return Err(error),
+        }
+        self.counters.retries.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl SideTarget {
+    /// The base URL, and the path below it.
+    fn url(&self, codex: &Endpoint) -> (Endpoint, String) {
+        match self {
+            Self::Codex(path) => (codex.clone(), path.clone()),
+            Self::ChatGpt(path) => (region::chatgpt_base(codex), path.clone()),
+            Self::Account(document) => (region::chatgpt_base(codex), region::account_path(codex, document)),
+        }
+    }
+}
+
+impl SideResponse {
+    fn new(mut response: reqwest::Response, forwarded: &ForwardedHeaders, idle_limit: Duration) -> Self {
+        let received = response.headers();
+        let mut client_headers = headers_for_client(received, forwarded);
+        let kind = received.get(http::header::CONTENT_TYPE).cloned();
+        kind.map(|kind| client_headers.insert(http::header::CONTENT_TYPE, kind));
+        Self {
+            headers: client_headers,
+            request_id: headers::request_id(received).map(str::to_owned),
+            _in_use: InUse::take(&mut response),
+            body: Box::pin(response.bytes_stream()),
+            idle_limit,
+            timer: Box::pin(sleep_until(Instant::now() + idle_limit)),
+        }
+    }
+
+    /// Reads the whole body.
+    ///
+    /// # Errors
+    /// [`ProxyError::Damaged`] if it is longer than the limit, else the failure of the connection.
+    pub async fn read(mut self, limit_bytes: usize) -> Result<Bytes, ProxyError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = self.next().await {
+            let chunk = chunk?;
+            if body.len() + chunk.len() > limit_bytes {
+                return Err(ProxyError::Damaged { reason: format!("it is larger than {limit_bytes} bytes") });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.into())
+    }
+}
+
+/// The chunks of the body, up to its end or the first error.
+impl Stream for SideResponse {
+    type Item = Result<Bytes, ProxyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let Poll::Ready(next) = this.body.as_mut().poll_next(cx) else {
+            ready!(this.timer.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(ProxyError::Silent { phase: Phase::Streaming, limit: this.idle_limit })));
+        };
+        this.timer.as_mut().reset(Instant::now() + this.idle_limit);
+        Poll::Ready(next.map(|chunk| chunk.map_err(|error| ProxyError::Truncated { cause: Some(error_chain(&error)) })))
+    }
+}
+
+impl fmt::Debug for SideResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SideResponse").field("request_id", &self.request_id).finish_non_exhaustive()
+    }
+}
