@@ -49,7 +49,7 @@ const UNSUPPORTED: [UnsupportedApi; 6] = [
     },
     UnsupportedApi {
         paths: &["/v1/realtime", "/v1/realtime/{*rest}"],
-        service: "realtime voice that this proxy relays",
+        service: "realtime voice API",
         instead: "use the ChatGPT app for voice",
     },
 ];

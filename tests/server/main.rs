@@ -45,6 +45,7 @@ mod page;
 mod pass_through;
 #[path = "../support/proxy.rs"]
 mod proxy;
+mod relay;
 #[cfg(unix)]
 mod reloads;
 mod report;
@@ -67,7 +68,6 @@ mod usage;
 mod users;
 mod websocket;
 mod websockets;
-#[expect(dead_code, reason = "responses are not read in pieces here")]
 mod wire;
 
 use std::time::Duration;
