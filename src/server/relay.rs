@@ -24,7 +24,9 @@ use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// The backend needs up to two minutes for a picture.
 pub(super) const IMAGE_TIMEOUT: Duration = Duration::from_secs(300);
-const MAX_ACCOUNT_BYTES: usize = 1024 * 1024;
+const MAX_ACCOUNT_BYTES: usize = 256 * 1024;
+/// The account document with the region routing.
+const ACCOUNTS: &str = "accounts/check";
 /// The members of `accounts/check` that send the client's requests for responses elsewhere.
 const ROUTING: [&str; 2] = ["workspace_backend_origin", "account_routing_override"];
 const UNBOUND: &str = "NO_CONSTRAINT";
@@ -50,7 +52,7 @@ impl Relay {
     /// The account documents that are relayed.
     pub(super) const ACCOUNT: [Self; 4] = [
         Self::Account("usage"),
-        Self::Account("accounts/check"),
+        Self::Account(ACCOUNTS),
         Self::Account("profiles/me"),
         Self::Account("rate-limit-reset-credits"),
     ];
@@ -113,10 +115,13 @@ impl SideApi for Relay {
             record.set_model(model, Mode::Document);
         }
         let mut response = request.call(&call).await?;
-        if *self == Self::Account("accounts/check") {
+        if let Self::Account(name) = *self {
             let headers = std::mem::take(&mut response.headers);
-            let document = response.read(MAX_ACCOUNT_BYTES).await?;
-            return Ok(with_headers(StatusCode::OK, headers, without_routing(document)));
+            let mut document = response.read(MAX_ACCOUNT_BYTES).await?;
+            if name == ACCOUNTS {
+                document = without_routing(document);
+            }
+            return Ok(with_headers(StatusCode::OK, headers, document));
         }
         let record = record.take().ok_or(ProxyError::Internal)?;
         Ok(passed_on(response, record))
