@@ -11,7 +11,7 @@
 //!
 //! | layer | modules | purpose |
 //! | --- | --- | --- |
-//! | base | [`secret`], [`token_source`], [`blocking`], [`error`], [`clock`], [`fs`], [`endpoint`], [`proxy`], [`socket_owner`], [`net`], [`retry_after`], [`command_hint`], [`excerpt`] | shared types, private files, HTTP client |
+//! | base | [`secret`], [`token_source`], [`blocking`], [`error`], [`clock`], [`content_encoding`], [`fs`], [`endpoint`], [`proxy`], [`socket_owner`], [`net`], [`retry_after`], [`command_hint`], [`excerpt`] | shared types, private files, HTTP client |
 //! | core | [`protocol`] | the client APIs, the backend's API and server-sent events; pure: no I/O, clock or randomness |
 //! | leaves | [`auth`], [`upstream`], [`history`], [`demo`] | I/O and state; they don't use each other |
 //! | server | [`server`] | connects the leaves: routes, request handling, streaming |
@@ -45,6 +45,7 @@ pub mod cli;
 pub mod clock;
 pub mod command_hint;
 pub mod config;
+pub mod content_encoding;
 pub mod demo;
 pub mod endpoint;
 pub mod error;

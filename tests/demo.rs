@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "shared test functions may panic like tests")]
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,12 @@ impl Client {
     async fn open(&self, body: &Value) -> reqwest::Response {
         let url = format!("{}/responses", self.demo.backend_url());
         let request = self.http.post(url).header("content-type", "application/json").body(body.to_string());
+        self.signed(request).send().await.unwrap()
+    }
+
+    async fn open_accepting(&self, encodings: &str, body: &Value) -> reqwest::Response {
+        let url = format!("{}/responses", self.demo.backend_url());
+        let request = self.http.post(url).header("accept-encoding", encodings).body(body.to_string());
         self.signed(request).send().await.unwrap()
     }
 
@@ -152,6 +159,38 @@ async fn a_response_streams_in_the_real_order() {
     assert!(response["usage"]["output_tokens"].as_u64().unwrap() > 0);
     let numbers: Vec<u64> = reply.events().iter().filter_map(|event| event["sequence_number"].as_u64()).collect();
     assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn each_event_of_a_compressed_response_is_flushed() {
+    let client = Client::start().await;
+    let mut decoder = zstd::stream::write::Decoder::new(Vec::new()).unwrap();
+    let mut response = client.open_accepting("zstd,gzip", &request("Hello")).await;
+    assert_eq!(response.headers()["content-encoding"], "zstd");
+    let mut pieces = 0;
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        decoder.write_all(&chunk).unwrap();
+        decoder.flush().unwrap();
+        assert!(decoder.get_ref().ends_with(b"\n\n"), "after {pieces} pieces");
+        pieces += 1;
+    }
+    assert!(pieces > 10, "{pieces}");
+    let reply = Reply { body: String::from_utf8(decoder.into_inner()).unwrap(), ..Reply::read(response).await };
+    assert_eq!(reply.kinds(), client.say("Hello").await.kinds());
+}
+
+#[tokio::test]
+async fn a_response_is_compressed_as_the_request_accepts() {
+    let client = Client::start().await;
+    for (accepted, encoding) in [("gzip", Some("gzip")), ("gzip, zstd", Some("zstd")), ("br", None)] {
+        let response = client.open_accepting(accepted, &request("Hello")).await;
+        let used = response.headers().get("content-encoding").map(|value| value.to_str().unwrap());
+        assert_eq!(used, encoding, "{accepted}");
+    }
+    let url = format!("{}/models?client_version=1", client.demo.backend_url());
+    let response = client.signed(client.http.get(url).header("accept-encoding", "zstd")).send().await.unwrap();
+    let catalog = zstd::decode_all(response.bytes().await.unwrap().as_ref()).unwrap();
+    assert!(serde_json::from_slice::<Value>(&catalog).unwrap()["models"].is_array());
 }
 
 #[tokio::test]

@@ -73,6 +73,7 @@ pub(super) fn resolve(
             user_agent,
             body: values.upstream_body.value,
             compression: values.compression.value,
+            accept_encoding: values.accept_encoding.value,
             first_event_timeout: values.first_event_timeout.value.0,
             idle_timeout: values.idle_timeout.value.0,
             max_retries: values.max_retries.value,

@@ -23,7 +23,7 @@ use crate::history::UsageStore;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
-use crate::upstream::{BodyForm, Compression, Transport};
+use crate::upstream::{AcceptEncoding, BodyForm, Compression, Transport};
 
 /// A value and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +138,7 @@ keys! {
     transport: Transport = "upstream.transport", "sse", [];
     upstream_body: BodyForm = "upstream.body", "auto", [];
     compression: Compression = "upstream.compression", "auto", [];
+    accept_encoding: AcceptEncoding = "upstream.accept_encoding", "auto", [];
     client_version: HeaderTextOrAuto = "upstream.client_version", "auto", [];
     originator: HeaderText = "upstream.originator", "codex_proxy", ["CHATGPT_ORIGINATOR"];
     user_agent: HeaderTextOrAuto = "upstream.user_agent", "auto", ["CHATGPT_USER_AGENT"];

@@ -18,7 +18,7 @@ use crate::protocol::chat::ReasoningField;
 use crate::protocol::models::{Effort, RouteCondition};
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
-use crate::upstream::{BodyForm, Compression, Transport};
+use crate::upstream::{AcceptEncoding, BodyForm, Compression, Transport};
 
 /// The longest duration that a setting can have. Adding it to the current time never overflows.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -124,6 +124,7 @@ fn name<T: ValueEnum>(value: &T) -> String {
 
 impl NamedChoice for BodyForm {}
 impl NamedChoice for Compression {}
+impl NamedChoice for AcceptEncoding {}
 impl NamedChoice for Effort {}
 impl NamedChoice for LogFormat {}
 impl NamedChoice for LogLevel {}

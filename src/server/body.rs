@@ -10,13 +10,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
-use async_compression::zstd::DParameter;
+use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, ZlibDecoder};
 use axum::body::Body;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_core::Stream;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead};
 use tokio::time::{timeout, timeout_at};
@@ -26,6 +25,7 @@ use super::budget::{ByteBudget, Reservation};
 use super::handler::{Handler, Limits};
 use super::pace::Pace;
 use crate::blocking::off_thread;
+use crate::content_encoding::{content_encoding, gzip_decoder, zstd_decoder};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::json::surrogates;
@@ -38,8 +38,6 @@ const MAX_DISCARDED_BYTES: usize = 256 * 1024 * 1024;
 const INITIAL_BYTES: usize = 64 * 1024;
 /// Maximum number of bytes that are decoded at once.
 const STEP_BYTES: usize = 256 * 1024;
-/// The largest window of a zstd body: RFC 9659 allows none above 8 MiB.
-const ZSTD_WINDOW_LOG: u32 = 23;
 /// The largest window of any decoder (Brotli's).
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 
@@ -82,7 +80,7 @@ pub(super) async fn read_unchanged(
     mut body: Body,
     limits: &BodyLimits,
 ) -> Result<BufferedBody, ProxyError> {
-    let whole = match encoding(headers).as_str() {
+    let whole = match content_encoding(headers).as_str() {
         "" | "identity" => read_plain(headers, &mut body, limits).await,
         encoding => read_encoded(encoding, &mut body, limits).await,
     };
@@ -124,11 +122,6 @@ pub(super) async fn discard(headers: &HeaderMap, mut body: Body) {
     let _ = timeout(DISCARD_TIMEOUT, drained).await;
 }
 
-fn encoding(headers: &HeaderMap) -> String {
-    let texts = headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    texts.collect::<Vec<_>>().join(",").trim().to_ascii_lowercase()
-}
-
 async fn read_plain(headers: &HeaderMap, body: &mut Body, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|announced| announced > limits.limit_bytes) {
@@ -156,18 +149,11 @@ async fn read_plain(headers: &HeaderMap, body: &mut Body, limits: &BodyLimits) -
 async fn read_encoded(encoding: &str, body: &mut Body, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     let mut reader = StreamReader::new(Box::pin(stream(body, limits.max_pause)));
     match encoding {
-        "gzip" | "x-gzip" => {
-            let mut decoder = GzipDecoder::new(reader);
-            decoder.multiple_members(true);
-            read_decoded(decoder, limits).await
-        }
+        "gzip" | "x-gzip" => read_decoded(gzip_decoder(reader), limits).await,
         "deflate" if is_zlib(&mut reader).await? => read_decoded(ZlibDecoder::new(reader), limits).await,
         "deflate" => read_decoded(DeflateDecoder::new(reader), limits).await,
         "br" => read_decoded(BrotliDecoder::new(reader), limits).await,
-        "zstd" => {
-            let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
-            read_decoded(ZstdDecoder::with_params(reader, &[window]), limits).await
-        }
+        "zstd" => read_decoded(zstd_decoder(reader), limits).await,
         other => Err(ProxyError::UnsupportedEncoding { encoding: other.to_owned() }),
     }
 }

@@ -14,6 +14,7 @@ use super::client::{self, HttpRequest};
 use super::counters::OpenResponse;
 use super::headers::{client_headers, codex_client_headers, record_failed_id, request_id};
 use super::region::OnRefusedToken;
+use super::response_body::ResponseBody;
 use super::stream::Limits;
 use super::websocket::{EncodedRequest, OpenError, OpenedStream};
 use super::{BackendResponse, EventStream, ForwardedHeaders, Upstream};
@@ -77,12 +78,18 @@ impl Upstream {
                 Err(OpenError::FallBack) => {}
             }
         }
-        let limit = self.settings.first_event_timeout;
-        let request = HttpRequest { method: Method::POST, endpoint, path: "/responses", headers, body, limit };
+        let request = HttpRequest {
+            method: Method::POST,
+            endpoint,
+            path: "/responses",
+            headers,
+            accept_encoding: self.settings.accept_encoding,
+            body,
+            limit: self.settings.first_event_timeout,
+        };
         let sent = Instant::now();
-        let response = self.post(request, recording).await?;
-        let received = response.headers().clone();
-        let mut events = EventStream::new(response, self.limits(), sent);
+        let (received, body) = self.post(request, recording).await?;
+        let mut events = EventStream::new(body, self.limits(), sent);
         events.record(recording.cloned());
         self.committed(events, received, forwarded).await
     }
@@ -93,7 +100,7 @@ impl Upstream {
         &self,
         plain: HttpRequest<'_>,
         recording: Option<&Recording>,
-    ) -> Result<reqwest::Response, ProxyError> {
+    ) -> Result<(HeaderMap, ResponseBody), ProxyError> {
         let Some(body) = self.compressor.compress(plain.endpoint, &plain.body).await else {
             return client::open_stream(&self.http, plain, recording).await;
         };

@@ -1,21 +1,22 @@
 //! Sends HTTP requests to the backend and classifies failures.
 //!
-//! Bodies that aren't event streams are read up to a size limit. Every wait has a timeout, and dropping the future
-//! cancels the request. Repeats a request only if its connection was stale (see `net`); redirects are failures.
+//! Bodies that aren't event streams are read up to a limit of their decoded size. Every wait has a timeout, and dropping
+//! the future cancels the request. Repeats a request only if its connection was stale (see `net`); redirects are failures.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::cassette::Recording;
 use super::headers::{client_headers, record_failed_id, request_id, text};
+use super::response_body::{AcceptEncoding, ResponseBody};
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError, UpstreamFailure};
-use crate::net::{ClientError, HttpClient, InUse, SendError, error_chain};
+use crate::net::{ClientError, HttpClient, SendError, error_chain};
 use crate::protocol::codex::failure;
 
 /// Bytes that are read of an error body. The relevant part is at the start.
@@ -30,18 +31,20 @@ pub(super) struct HttpRequest<'r> {
     pub(super) endpoint: &'r Endpoint,
     pub(super) path: &'r str,
     pub(super) headers: HeaderMap,
+    /// The header that is added last, where the official client has it.
+    pub(super) accept_encoding: AcceptEncoding,
     pub(super) body: Bytes,
     /// Time limit for the head of the response; for [`fetch`], for the whole response.
     pub(super) limit: Duration,
 }
 
-/// Sends a request whose response is an event stream, and returns it before its first event. Any other response is an
-/// error.
+/// Sends a request whose response is an event stream, and returns its headers and body before its first event. Any other
+/// response is an error.
 pub(super) async fn open_stream(
     http: &HttpClient,
     request: HttpRequest<'_>,
     recording: Option<&Recording>,
-) -> Result<reqwest::Response, ProxyError> {
+) -> Result<(HeaderMap, ResponseBody), ProxyError> {
     let response = send(http, request).await?;
     let content_type = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
     let is_document = ["text/html", "application/json"].iter().any(|document| content_type.starts_with(document));
@@ -51,27 +54,33 @@ pub(super) async fn open_stream(
     if let Some(recording) = recording {
         recording.response(response.status().as_u16(), response.headers(), None);
     }
-    match text(response.headers(), CONTENT_ENCODING.as_str()) {
-        Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => {
-            record_failed_id(request_id(response.headers()));
-            Err(ProxyError::Damaged { reason: "it is compressed, although the request did not accept that".to_owned() })
+    with_headers(response)
+}
+
+/// Splits a response with a successful status.
+fn with_headers(response: reqwest::Response) -> Result<(HeaderMap, ResponseBody), ProxyError> {
+    let headers = response.headers().clone();
+    match ResponseBody::new(response) {
+        Ok(body) => Ok((headers, body)),
+        Err(error) => {
+            record_failed_id(request_id(&headers));
+            Err(error)
         }
-        _ => Ok(response),
     }
 }
 
-/// Sends a request whose response is a document or a file, and returns it before its body. A failure status, or an HTML
-/// page, is an error.
+/// Sends a request whose response is a document or a file, and returns its headers and body before the body is read. A
+/// failure status, or an HTML page, is an error.
 pub(super) async fn open_document(
     http: &HttpClient,
     request: HttpRequest<'_>,
-) -> Result<reqwest::Response, ProxyError> {
+) -> Result<(HeaderMap, ResponseBody), ProxyError> {
     let response = send(http, request).await?;
     let content_type = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
     if !response.status().is_success() || content_type.starts_with("text/html") {
         return Err(read_failure(response, None).await);
     }
-    Ok(response)
+    with_headers(response)
 }
 
 /// Sends a request whose response is a document, and reads it. A document over `limit_bytes` is an error.
@@ -85,15 +94,14 @@ pub(super) async fn fetch(
     if response.status() != StatusCode::OK {
         return Err(read_failure(response, None).await);
     }
-    let headers = response.headers().clone();
-    match read(response, limit_bytes, deadline).await {
-        Body::Whole(body) => Ok((headers, body)),
-        Body::Truncated(_) => Err(ProxyError::Truncated { cause: None }),
-    }
+    let (headers, body) = with_headers(response)?;
+    let (bytes, end) = read(body, limit_bytes, deadline).await;
+    end.map(|()| (headers, bytes))
 }
 
 async fn send(http: &HttpClient, request: HttpRequest<'_>) -> Result<reqwest::Response, ProxyError> {
-    let HttpRequest { method, endpoint, path, headers, body, limit } = request;
+    let HttpRequest { method, endpoint, path, mut headers, accept_encoding, body, limit } = request;
+    headers.extend(accept_encoding.header_value().map(|value| (ACCEPT_ENCODING, value)));
     let prepare = |client: &reqwest::Client| {
         client.request(method.clone(), endpoint.join(path)).headers(headers.clone()).body(body.clone())
     };
@@ -111,11 +119,19 @@ async fn send(http: &HttpClient, request: HttpRequest<'_>) -> Result<reqwest::Re
     }
 }
 
-/// Reads the body of a failure response, or of one that isn't an event stream, and classifies it.
+/// Reads the body of a failure response, or of one that isn't an event stream, and classifies it. A body with an
+/// unsupported encoding counts as empty, because the status decides whether a retry or another token can help.
 pub(super) async fn read_failure(response: reqwest::Response, recording: Option<&Recording>) -> ProxyError {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let deadline = Instant::now() + ERROR_BODY_TIMEOUT;
-    let (Body::Whole(body) | Body::Truncated(body)) = read(response, MAX_ERROR_BODY_BYTES, deadline).await;
+    let body = match ResponseBody::new(response) {
+        // The part that arrived says enough.
+        Ok(body) => read(body, MAX_ERROR_BODY_BYTES, deadline).await.0,
+        Err(error) => {
+            tracing::debug!(cause = error.loggable(), "the body of a failure can't be read");
+            Bytes::new()
+        }
+    };
     if let Some(recording) = recording {
         recording.response(status, &headers, Some(body.clone()));
     }
@@ -139,23 +155,19 @@ pub(super) fn classify(status: u16, headers: &HeaderMap, body: &[u8]) -> ProxyEr
     ProxyError::Upstream(Box::new(failure))
 }
 
-enum Body {
-    Whole(Bytes),
-    /// Too large or too slow, or the connection broke.
-    Truncated(Bytes),
-}
-
-async fn read(mut response: reqwest::Response, limit_bytes: usize, deadline: Instant) -> Body {
-    let _in_use = InUse::take(&mut response);
-    let mut chunks = response.bytes_stream();
-    let mut body = Vec::new();
-    loop {
-        match timeout_at(deadline, chunks.next()).await {
-            Ok(None) => return Body::Whole(body.into()),
-            Ok(Some(Ok(chunk))) if body.len() + chunk.len() <= limit_bytes => body.extend_from_slice(&chunk),
-            Ok(Some(_)) | Err(_) => return Body::Truncated(body.into()),
+/// Reads a body up to the limits. Also returns why it is incomplete, if it is.
+async fn read(mut body: ResponseBody, limit_bytes: usize, deadline: Instant) -> (Bytes, Result<(), ProxyError>) {
+    let mut bytes = Vec::new();
+    let end = loop {
+        match timeout_at(deadline, poll_fn(|cx| body.poll_chunk(cx))).await {
+            Ok(None) => break Ok(()),
+            Ok(Some(Ok(chunk))) if bytes.len() + chunk.len() <= limit_bytes => bytes.extend_from_slice(&chunk),
+            Ok(Some(Err(error))) => break Err(error),
+            // Too large or too slow.
+            Ok(Some(Ok(_))) | Err(_) => break Err(ProxyError::Truncated { cause: None }),
         }
-    }
+    };
+    (bytes.into(), end)
 }
 
 /// Converts the error of an HTTP client that can't be built.

@@ -22,6 +22,7 @@ mod quota;
 mod region;
 mod rejected_params;
 mod request_token;
+mod response_body;
 mod retry_policy;
 mod settings;
 mod side_call;
@@ -65,6 +66,7 @@ pub use quota::account_check::AccountStatus;
 pub use quota::snapshot::{Quota, QuotaPace, QuotaWindow};
 pub use rejected_params::RejectedParam;
 pub use request_token::RequestToken;
+pub use response_body::AcceptEncoding;
 pub use settings::Settings;
 pub use side_call::{SideCall, SideResponse, SideTarget};
 pub use stream::EventStream;
@@ -259,6 +261,7 @@ impl Upstream {
             endpoint: &self.settings.url,
             path: &format!("/models?{query}"),
             headers: self.request_headers(bearer).models()?,
+            accept_encoding: self.settings.accept_encoding,
             body: Bytes::new(),
             limit: CATALOGUE_TIMEOUT.min(self.settings.first_event_timeout),
         };

@@ -117,6 +117,7 @@ pub(super) async fn fetch_account(
         endpoint: &chatgpt_base(url),
         path: &account_path(url, document),
         headers: headers.account()?,
+        accept_encoding: headers.settings.accept_encoding,
         body: Bytes::new(),
         limit: limit.min(headers.settings.first_event_timeout),
     };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{BodyForm, Compression, Transport};
+use super::{AcceptEncoding, BodyForm, Compression, Transport};
 use crate::endpoint::Endpoint;
 
 /// Settings of the backend client.
@@ -24,6 +24,8 @@ pub struct Settings {
     pub body: BodyForm,
     /// Compression of request bodies (`upstream.compression`).
     pub compression: Compression,
+    /// Encodings that responses may have (`upstream.accept_encoding`).
+    pub accept_encoding: AcceptEncoding,
     /// Time limit from sending a request to the first event of its response (`upstream.first_event_timeout`).
     pub first_event_timeout: Duration,
     /// Time limit between two events (`upstream.idle_timeout`).

@@ -18,11 +18,11 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::attempt::headers_for_client;
 use super::client::{self, HttpRequest};
+use super::response_body::ResponseBody;
 use super::retry_policy::{Change, random_jitter};
 use super::{ForwardedHeaders, RequestToken, Upstream, headers, region};
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError};
-use crate::net::{InUse, error_chain};
 use crate::token_source::Bearer;
 
 /// A call of an endpoint other than `/responses`.
@@ -59,10 +59,9 @@ pub struct SideResponse {
     pub headers: HeaderMap,
     /// The backend's request id, for the log.
     pub request_id: Option<String>,
-    body: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
+    body: ResponseBody,
     idle_limit: Duration,
     timer: Pin<Box<Sleep>>,
-    _in_use: Option<InUse>,
 }
 
 impl Upstream {
@@ -101,14 +100,15 @@ impl Upstream {
             endpoint: &endpoint,
             path: &path,
             headers,
+            accept_encoding: self.settings.accept_encoding,
             body: call.body.clone(),
             limit: call.head_timeout,
         };
-        let response = client::open_document(&self.http, request).await?;
+        let (received, body) = client::open_document(&self.http, request).await?;
         if let Some(model) = &call.model {
-            self.quota.record_success(&bearer.account.id, model, response.headers());
+            self.quota.record_success(&bearer.account.id, model, &received);
         }
-        Ok(SideResponse::new(response, &call.forwarded, self.settings.idle_timeout))
+        Ok(SideResponse::new(&received, body, &call.forwarded, self.settings.idle_timeout))
     }
 
     /// Waits until the next attempt is due, or returns the failure.
@@ -141,16 +141,14 @@ impl SideTarget {
 }
 
 impl SideResponse {
-    fn new(mut response: reqwest::Response, forwarded: &ForwardedHeaders, idle_limit: Duration) -> Self {
-        let received = response.headers();
+    fn new(received: &HeaderMap, body: ResponseBody, forwarded: &ForwardedHeaders, idle_limit: Duration) -> Self {
         let mut client_headers = headers_for_client(received, forwarded);
         let kind = received.get(http::header::CONTENT_TYPE).cloned();
         kind.map(|kind| client_headers.insert(http::header::CONTENT_TYPE, kind));
         Self {
             headers: client_headers,
             request_id: headers::request_id(received).map(str::to_owned),
-            _in_use: InUse::take(&mut response),
-            body: Box::pin(response.bytes_stream()),
+            body,
             idle_limit,
             timer: Box::pin(sleep_until(Instant::now() + idle_limit)),
         }
@@ -179,12 +177,12 @@ impl Stream for SideResponse {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let Poll::Ready(next) = this.body.as_mut().poll_next(cx) else {
+        let Poll::Ready(next) = this.body.poll_chunk(cx) else {
             ready!(this.timer.as_mut().poll(cx));
             return Poll::Ready(Some(Err(ProxyError::Silent { phase: Phase::Streaming, limit: this.idle_limit })));
         };
         this.timer.as_mut().reset(Instant::now() + this.idle_limit);
-        Poll::Ready(next.map(|chunk| chunk.map_err(|error| ProxyError::Truncated { cause: Some(error_chain(&error)) })))
+        Poll::Ready(next)
     }
 }
 

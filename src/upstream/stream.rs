@@ -22,16 +22,14 @@ use super::cassette::{Outcome, Playback, Recording};
 use super::counters::OpenResponse;
 use super::event_class::{self, EventClass};
 use super::quota::QuotaObserver;
+use super::response_body::ResponseBody;
 use super::unknown_events::UnknownEvents;
 use super::websocket::Exchange;
 use crate::error::{Phase, ProxyError};
-use crate::net::{InUse, error_chain};
 use crate::protocol::codex::failure;
 use crate::protocol::codex::lite::ToolNamespace;
 use crate::protocol::codex::rate_limits;
 use crate::protocol::sse::Splitter;
-
-type Body = Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>;
 
 /// Where the events come from.
 enum Source {
@@ -42,10 +40,9 @@ enum Source {
 
 /// The server-sent events in the body of an HTTP response.
 struct HttpEvents {
-    body: Body,
+    body: ResponseBody,
     splitter: Splitter,
     event_limit_bytes: usize,
-    _in_use: Option<InUse>,
 }
 
 /// The `data` of each event of a response, up to the terminal event or a transport error.
@@ -91,13 +88,9 @@ struct EventTimeout {
 
 impl EventStream {
     /// The events of an HTTP response to a request sent at `sent`.
-    pub(super) fn new(mut response: reqwest::Response, limits: Limits, sent: Instant) -> Self {
-        let events = HttpEvents {
-            _in_use: InUse::take(&mut response),
-            body: Box::pin(response.bytes_stream()),
-            splitter: Splitter::new(limits.event_bytes),
-            event_limit_bytes: limits.event_bytes,
-        };
+    pub(super) fn new(body: ResponseBody, limits: Limits, sent: Instant) -> Self {
+        let splitter = Splitter::new(limits.event_bytes);
+        let events = HttpEvents { body, splitter, event_limit_bytes: limits.event_bytes };
         Self::with_source(Source::Http(events), limits, sent)
     }
 
@@ -323,11 +316,9 @@ impl HttpEvents {
                 Ok(None) => {}
                 Err(_) => return Poll::Ready(Err(ProxyError::EventTooLarge { limit_bytes: self.event_limit_bytes })),
             }
-            match ready!(self.body.as_mut().poll_next(cx)) {
+            match ready!(self.body.poll_chunk(cx)) {
                 Some(Ok(bytes)) => self.splitter.push(&bytes),
-                Some(Err(error)) => {
-                    return Poll::Ready(Err(ProxyError::Truncated { cause: Some(error_chain(&error)) }));
-                }
+                Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => return Poll::Ready(Err(ProxyError::Truncated { cause: None })),
             }
         }

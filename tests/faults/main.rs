@@ -7,6 +7,8 @@
 #![cfg(test)]
 
 mod cell;
+#[path = "../support/encoding.rs"]
+mod compression;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "no timed waits here")]
 mod fake;

@@ -1,5 +1,6 @@
 //! The scripts of the backend, by the names used in the tables.
 
+use crate::compression::compressed;
 use crate::fake::Script;
 
 const CREATED: &str =
@@ -17,8 +18,8 @@ const ARGUMENTS: &str =
 const COMPLETED: &str = r#"{"type":"response.completed","response":{"id":"resp_1","created_at":1700000000,"model":"gpt-5.5","status":"completed","usage":{"input_tokens":3,"output_tokens":2,"total_tokens":5}}}"#;
 const FAILED: &str = r#"{"type":"response.failed","response":{"id":"resp_1","status":"failed","error":{"code":"server_is_overloaded","message":"Busy."}}}"#;
 const PAGE: &str = r#"{"type":"response.failed","response":{"id":"resp_1","status":"failed","error":{"code":"server_error","message":"<html><title>502</title></html>"}}}"#;
-/// A complete stream, compressed with gzip.
-const GZIP: &str = "1f8b08000000000002034b492c49b452a8562aa92c4855b2522a4a2d2ec8cf2b4ed54bcecf2dc8492d494d51d2810b2a59552b65a64055c51b2ad5d67271010042063a0c40000000";
+/// The content of compressed streams.
+const COMPRESSED: [&str; 5] = [CREATED, ITEM, TEXT, DONE_ITEM, COMPLETED];
 
 /// An error, or another complete response that isn't an event stream.
 pub(crate) fn answer(status: u16, headers: &str, body: &str) -> Script {
@@ -34,12 +35,15 @@ pub(crate) fn ending_in(begun: &[&str], last: &str) -> Script {
     begun.iter().fold(Script::stream(&[]), |script, name| step(script, name)).event(last).end()
 }
 
-/// The steps of a stream.
+/// The steps of a stream: of events, or in an encoding.
 pub(crate) fn steps(names: &str) -> Script {
+    if let Some((encoding, steps)) = names.split_once(": ") {
+        let head = Script::stream(&[("content-encoding", encoding)]);
+        return steps.split(' ').fold(head, |script, name| encoded_step(script, encoding, name));
+    }
     let mut names = names.split(' ').peekable();
     let head = match *names.peek().unwrap() {
         "head" => Script::stream(&[]),
-        "gzip" | "gzip-cut" => Script::stream(&[("content-encoding", "gzip")]),
         _ => return names.fold(Script::default(), step),
     };
     names.filter(|name| *name != "head").fold(head, step)
@@ -69,13 +73,18 @@ fn step(script: Script, name: &str) -> Script {
         "half-event" => script.chunk(r#"data: {"type":"response.output_text.del"#),
         "half-completed" => script.chunk(format!("data: {}", COMPLETED.strip_suffix('}').unwrap())),
         "giant" => script.chunk(format!(r#"data: {{"type":"x","delta":"{}"#, "x".repeat(70_000))),
-        "gzip" => script.chunk(gzip()).end(),
-        "gzip-cut" => script.chunk(&gzip()[..20]).end(),
         other => panic!("no such step: {other}"),
     }
 }
 
-fn gzip() -> Vec<u8> {
-    let digits = GZIP.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-    digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+fn encoded_step(script: Script, encoding: &str, name: &str) -> Script {
+    let pieces = || compressed(encoding, &COMPRESSED.map(|data| format!("data: {data}\n\n")));
+    match name {
+        "whole" => script.chunk(pieces().concat()),
+        "up-to-text" => script.chunk(pieces()[..3].concat()),
+        "all-but-the-end-of-the-frame" => script.chunk(pieces()[..5].concat()),
+        "half-frame" => script.chunk(&pieces()[0][..15]),
+        "garbage" => script.chunk([0xff; 40]),
+        other => step(script, other),
+    }
 }

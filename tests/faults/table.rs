@@ -107,6 +107,6 @@ fn stream(columns: &[&'static str]) -> Row {
         responses: present(responses).map(str::to_owned),
         retry_after: None,
         words: [""; 2],
-        has_head: steps.starts_with("head ") || steps.starts_with("gzip"),
+        has_head: steps.starts_with("head ") || steps.contains(": "),
     }
 }

@@ -235,6 +235,12 @@ async fn encoded_bodies_are_read() {
         }
     }
     let whole = chat().to_string().into_bytes();
+    for encoding in ["gzip", "zstd"] {
+        let (first, second) = whole.split_at(10);
+        let frames = [encode(encoding, first).await, encode(encoding, second).await].concat();
+        let answer = encoded(encoding, frames).send(&bench.proxy).await;
+        assert_eq!(answer.status, 200, "{encoding}: {}", answer.text());
+    }
     assert_eq!(encoded("identity", whole).send(&bench.proxy).await.status, 200);
 }
 

@@ -38,6 +38,11 @@ impl Gate {
 impl Script {
     /// A complete response.
     pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
+        Self::answer_bytes(status, headers, body.as_bytes())
+    }
+
+    /// The same with any body.
+    pub(crate) fn answer_bytes(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
         Self::default().head(status, headers).chunk(body).end()
     }
 

@@ -8,7 +8,10 @@ mod body_format;
 mod cases;
 #[path = "../support/clock.rs"]
 mod clock;
+#[path = "../support/encoding.rs"]
+mod compression;
 mod connections;
+mod encoding;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "no pacing and no outages here")]
 mod fake;
@@ -33,7 +36,9 @@ use codex_proxy::protocol::codex::request::{
 };
 use codex_proxy::secret::Secret;
 use codex_proxy::token_source::{Account, AuthError, Bearer, BoxFuture, SessionState, TokenSource};
-use codex_proxy::upstream::{BackendResponse, BodyForm, Compression, ForwardedHeaders, Settings, Transport, Upstream};
+use codex_proxy::upstream::{
+    AcceptEncoding, BackendResponse, BodyForm, Compression, ForwardedHeaders, Settings, Transport, Upstream,
+};
 use fake::FakeUpstream;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
@@ -139,6 +144,7 @@ fn settings(url: &str) -> Settings {
         user_agent: "codex-proxy/0 (test)".to_owned(),
         body: BodyForm::Auto,
         compression: Compression::Auto,
+        accept_encoding: AcceptEncoding::Auto,
         first_event_timeout: 5 * SECOND,
         idle_timeout: 5 * SECOND,
         max_retries: 2,
@@ -200,6 +206,7 @@ fn both_transports_pass_the_same_tests() {
         "a_response_has_its_events_and_allowed_headers",
         "only_required_headers_are_sent",
         "repairs_still_apply_in_the_new_form",
+        "encoding::",
         "websocket::",
         // About the HTTP connection pool.
         "connections::",

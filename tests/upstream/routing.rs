@@ -23,6 +23,7 @@ async fn only_required_headers_are_sent() {
     assert_eq!((sent.method.as_str(), sent.target.as_str()), ("POST", "/backend-api/codex/responses"));
     let want = [
         ("accept", "text/event-stream"),
+        ("accept-encoding", "zstd,gzip"),
         ("authorization", "Bearer at_0"),
         ("chatgpt-account-id", "acct-1"),
         ("content-type", "application/json"),

@@ -17,6 +17,7 @@ const ALLOWED_SETTINGS: &[&str] = &[
     "log.level",
     "responses.",
     "timing.",
+    "upstream.accept_encoding",
     "upstream.body",
     "upstream.client_version",
     "upstream.compression",

@@ -5,6 +5,7 @@
 //! [`fault`] makes requests fail.
 
 mod catalogue;
+mod compression;
 mod events;
 mod fault;
 mod hints;
@@ -26,6 +27,7 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
@@ -56,7 +58,8 @@ pub(super) fn router(sessions: Arc<Sessions>, cancel: CancellationToken) -> Rout
     let responses = Router::new()
         .route("/backend-api/codex/responses", get(upgrade).post(respond))
         .with_state(Arc::new(Responses::new(sessions, cancel)));
-    accounts.merge(side).merge(responses).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).fallback(unknown_path)
+    let routes = accounts.merge(side).merge(responses);
+    routes.layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).layer(from_fn(compression::compress)).fallback(unknown_path)
 }
 
 async fn unknown_path() -> Refusal {
