@@ -167,8 +167,8 @@ pub enum ProxyError {
         /// The timeout.
         limit: Duration,
     },
-    /// The stream ended or broke before its terminal event.
-    #[error("the response is incomplete: the stream from the ChatGPT backend ended before response.completed{}", .cause.as_ref().map(|c| format!(" ({c})")).unwrap_or_default())]
+    /// The stream ended or broke before its terminal event, or a document before its end.
+    #[error("the response is incomplete: the ChatGPT backend ended it early{}", .cause.as_ref().map(|c| format!(" ({c})")).unwrap_or_default())]
     Truncated {
         /// The transport's error, if there was one.
         cause: Option<String>,
@@ -193,8 +193,8 @@ pub enum ProxyError {
         /// The limit in force.
         limit_bytes: usize,
     },
-    /// The stream contained invalid data, and no later event replaced it.
-    #[error("the ChatGPT backend's stream is damaged: {reason}")]
+    /// The response contained invalid data, and no later event replaced it.
+    #[error("the ChatGPT backend's response is damaged: {reason}")]
     Damaged {
         /// What was invalid.
         reason: String,

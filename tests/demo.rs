@@ -246,6 +246,8 @@ async fn each_fault_word_causes_its_fault() {
         ("demo:usage-limit", "429 usage_limit_reached"),
         ("demo:rate-limit", "429 rate_limit_exceeded"),
         ("demo:unavailable", "503 server_is_overloaded"),
+        ("demo:not-in-plan", "403 not_in_plan"),
+        ("demo:moderation", "400 moderation_blocked"),
         ("demo:overloaded", "response.failed server_is_overloaded"),
         ("demo:context", "response.failed context_length_exceeded"),
         ("demo:overflow", "response.completed "),

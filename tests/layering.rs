@@ -36,8 +36,15 @@ const PURE_ITEMS: &[&str] = &["command_hint::CommandHint", "clock::rfc3339", "cl
 /// The modules that may use `net`, the HTTP client; `config` may use its settings.
 const NET_USERS: &[&str] = &["auth", "upstream", "cli", "server::otlp"];
 /// The client APIs, which don't use each other. The rest of `protocol` is shared.
-const DIALECTS: &[&str] =
-    &["protocol::chat", "protocol::completions", "protocol::messages", "protocol::ollama", "protocol::responses"];
+const DIALECTS: &[&str] = &[
+    "protocol::audio",
+    "protocol::chat",
+    "protocol::completions",
+    "protocol::images",
+    "protocol::messages",
+    "protocol::ollama",
+    "protocol::responses",
+];
 /// The parts of `protocol` that the upstream client may use.
 const UPSTREAM_PROTOCOL: &[&str] = &["protocol::codex", "protocol::sse", "protocol::models", "protocol::json"];
 /// The modules that do I/O or keep state, and don't use each other.

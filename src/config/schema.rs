@@ -162,6 +162,10 @@ keys! {
     reasoning_replay: bool = "chat.reasoning_replay", "false", [];
     response_store: Store = "responses.store", "memory", [];
     done_marker: bool = "responses.done_marker", "false", [];
+    image_model: NonEmptyText = "images.model", "gpt-image-2", [];
+    image_timeout: Timeout = "images.timeout", "5m", [];
+    audio_limit: ByteCount = "audio.max_bytes", "25MiB", [];
+    audio_timeout: Timeout = "audio.timeout", "2m", [];
     usage_store: UsageStore = "usage.store", "disk", [];
     usage_keep: Days = "usage.keep", "90d", [];
     body_limit: ByteCount = "limits.body", "64MiB", [];

@@ -11,8 +11,10 @@ impl ProxyError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Refused(Refusal { reason: Reason::Forbidden, .. }) => "forbidden",
+            Self::Refused(Refusal { reason: Reason::TooLarge, .. })
+            | Self::BodyTooLarge { .. }
+            | Self::TooManyValues { .. } => "body_too_large",
             Self::Refused(_) => "invalid_request",
-            Self::BodyTooLarge { .. } | Self::TooManyValues { .. } => "body_too_large",
             Self::BodyTooSlow { .. } => "body_too_slow",
             Self::MemoryFull { .. } => "memory_full",
             Self::BodyUnreadable { .. } => "body_unreadable",

@@ -24,6 +24,8 @@ pub enum Reason {
     NotFound,
     /// The client key doesn't allow it: status 403.
     Forbidden,
+    /// A part of it is too large: status 413.
+    TooLarge,
 }
 
 impl Refusal {
@@ -65,6 +67,13 @@ impl Refusal {
     pub fn forbidden(code: &'static str, param: Option<&str>, message: impl Into<String>) -> ProxyError {
         let (message, param) = (message.into(), param.map(str::to_owned));
         ProxyError::Refused(Self { reason: Reason::Forbidden, message, param, code: Some(code) })
+    }
+
+    /// A part of the body that is too large: code `request_too_large`.
+    #[must_use]
+    pub fn too_large(param: &str, message: impl Into<String>) -> ProxyError {
+        let (message, param) = (message.into(), Some(param.to_owned()));
+        ProxyError::Refused(Self { reason: Reason::TooLarge, message, param, code: Some("request_too_large") })
     }
 
     /// A body that isn't the required JSON object: no parameter and no code.

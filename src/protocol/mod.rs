@@ -13,11 +13,14 @@
 //!
 //! "Case `x`" in a comment means the recorded or written example in a folder `x` of `tests/cases`.
 
+pub mod audio;
 pub mod chat;
 pub mod codex;
 pub mod completions;
 pub mod error_response;
+pub mod form;
 mod ignored;
+pub mod images;
 pub mod json;
 pub mod messages;
 pub mod models;

@@ -2,7 +2,8 @@
 //!
 //! A web page must not be able to use the subscription. Requests with a `Host` that isn't this machine (DNS rebinding),
 //! an `Origin` or site that isn't allowed, or a POST that a page could send without a preflight (any content type but
-//! JSON) are refused, whether or not client keys are set. A valid key in a header, which a page can't send without a
+//! JSON) are refused, whether or not client keys are set. Forms with files (`super::multipart`) are accepted on the paths
+//! that need them; for these, too, a site that isn't allowed is refused. A valid key in a header, which a page can't send without a
 //! preflight, allows any host and site; a connection over the Unix socket allows any host. With keys set, every path
 //! but `/health` and `/ready` requires one; without keys, requests of other users of this machine are refused. Keys are
 //! compared as hashes, in constant time. A CORS preflight from an allowed origin needs no key, since it can't carry
@@ -23,6 +24,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use url::{Host, Url};
 
+use super::multipart;
 use super::refusals::Refusals;
 use super::{Backend, LiveSettings};
 use crate::endpoint::is_local;
@@ -176,7 +178,7 @@ impl AccessPolicy {
         if self.requires_key() && key.is_none() && !is_health_check(request.uri.path()) {
             return Err(ProxyError::KeyRequired);
         }
-        if request.method == Method::POST && !has_json_body(&request.headers) {
+        if request.method == Method::POST && !has_json_body(&request.headers) && !multipart::is_accepted(request) {
             return Err(ProxyError::UnsupportedMediaType);
         }
         Ok(Admission::Request(key))
@@ -264,10 +266,12 @@ impl AccessPolicy {
 
     /// Refuses requests that a page of another site makes a browser send without an `Origin`: images, frames, links. A
     /// page on another port of this machine counts as another site. Not checked: methods other than GET, HEAD and
-    /// CONNECT, with which browsers send an `Origin`, and requests with a key header, which a page can't set without a
-    /// preflight. Desktop apps that remove `Origin` still send `Sec-Fetch-Site`.
+    /// CONNECT, with which browsers send an `Origin`, unless they send a form, which needs no preflight; and requests
+    /// with a key header, which a page can't set without a preflight. Desktop apps that remove `Origin` still send
+    /// `Sec-Fetch-Site`.
     fn check_site(&self, request: &Parts, key: Option<&ClientKey>) -> Result<(), ProxyError> {
-        if key.is_some() || !matches!(request.method, Method::GET | Method::HEAD | Method::CONNECT) {
+        let has_origin = !matches!(request.method, Method::GET | Method::HEAD | Method::CONNECT);
+        if key.is_some() || (has_origin && !multipart::is_multipart(&request.headers)) {
             return Ok(());
         }
         let site = request.headers.get(SEC_FETCH_SITE);

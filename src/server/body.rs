@@ -1,4 +1,4 @@
-//! Reads request bodies within the limits: decoded size, memory of all requests ([`super::budget`]) and rate
+//! Reads request bodies, and documents of the backend, within the limits: decoded size, memory of all requests ([`super::budget`]) and rate
 //! ([`super::pace`]).
 //!
 //! Removes the content encoding and, from JSON, a byte order mark, and replaces escaped lone surrogates, so that every
@@ -14,6 +14,7 @@ use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, ZlibDecod
 use axum::body::Body;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_core::Stream;
+use futures_util::StreamExt as _;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt;
@@ -29,6 +30,7 @@ use crate::content_encoding::{content_encoding, gzip_decoder, zstd_decoder};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::json::surrogates;
+use crate::upstream::SideResponse;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// How long, and how much, to read and discard of the rest of a refused body.
@@ -95,6 +97,27 @@ pub(super) async fn read_unchanged(
     }
 }
 
+/// Reads the whole body of a backend response.
+///
+/// # Errors
+/// [`ProxyError::Damaged`] if it is longer than the limit; [`ProxyError::MemoryFull`]; the failure of the connection.
+pub(super) async fn read_response(
+    mut response: SideResponse,
+    limit_bytes: u64,
+    memory: &Arc<ByteBudget>,
+) -> Result<BufferedBody, ProxyError> {
+    let mut buffer = GrowingBuffer::new(memory, limit_bytes);
+    while let Some(chunk) = response.next().await {
+        let chunk = chunk?;
+        if (buffer.bytes.len() + chunk.len()) as u64 > limit_bytes {
+            return Err(ProxyError::Damaged { reason: format!("it is larger than {limit_bytes} bytes") });
+        }
+        buffer.grow(chunk.len()).await?;
+        buffer.bytes.extend_from_slice(&chunk);
+    }
+    Ok(buffer.finish())
+}
+
 /// Removes a byte order mark, and replaces escaped lone surrogates.
 fn normalized(mut body: Bytes) -> Bytes {
     if body.starts_with(BYTE_ORDER_MARK) {
@@ -127,7 +150,7 @@ async fn read_plain(headers: &HeaderMap, body: &mut Body, limits: &BodyLimits) -
     if announced.is_some_and(|announced| announced > limits.limit_bytes) {
         return Err(limits.too_large());
     }
-    let mut buffer = GrowingBuffer::new(limits, announced.unwrap_or(limits.limit_bytes));
+    let mut buffer = GrowingBuffer::new(&limits.memory, announced.unwrap_or(limits.limit_bytes));
     let mut pace = Pace::new(limits.max_pause);
     while let Some(data) = next_data(body, &mut pace).await? {
         if buffer.bytes.is_empty() && announced == Some(data.len() as u64) {
@@ -186,7 +209,7 @@ async fn is_zlib(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<bool, Proxy
 
 async fn read_decoded(mut decoder: impl AsyncRead + Unpin, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     // The extra byte distinguishes a body that is too large from one of exactly the limit.
-    let mut buffer = GrowingBuffer::new(limits, limits.limit_bytes.saturating_add(1));
+    let mut buffer = GrowingBuffer::new(&limits.memory, limits.limit_bytes.saturating_add(1));
     buffer.window_bytes = WINDOW_BYTES;
     loop {
         buffer.grow(1).await?;
@@ -222,9 +245,9 @@ impl BodyLimits {
 }
 
 impl GrowingBuffer {
-    fn new(limits: &BodyLimits, limit_bytes: u64) -> Self {
+    fn new(memory: &Arc<ByteBudget>, limit_bytes: u64) -> Self {
         let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-        Self { bytes: Vec::new(), memory: limits.memory.reserve(), limit_bytes, window_bytes: 0 }
+        Self { bytes: Vec::new(), memory: memory.reserve(), limit_bytes, window_bytes: 0 }
     }
 
     /// Makes room for more bytes, waiting for memory if needed. Returns whether it had to reserve some.

@@ -208,7 +208,7 @@ where
                 cache_key: plan.upstream.prompt_cache_key.to_string(),
             },
             model: plan.upstream.model.to_string(),
-            fingerprint: usage::fingerprint(&plan.upstream),
+            fingerprint: Some(usage::fingerprint(&plan.upstream)),
         };
         let span = record.as_deref().map_or_else(tracing::Span::none, RequestRecord::span);
         let opening = async {

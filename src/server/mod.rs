@@ -12,6 +12,7 @@ mod access;
 mod account;
 mod active_requests;
 mod api_flavor;
+mod audio;
 mod body;
 mod budget;
 mod concurrency;
@@ -25,10 +26,12 @@ mod guarded_body;
 mod handler;
 mod health;
 mod http_response;
+mod images;
 mod listen;
 mod metrics;
 mod middleware;
 mod models;
+mod multipart;
 mod ollama_models;
 mod otlp;
 mod pace;
@@ -102,6 +105,14 @@ pub struct Settings {
     pub socket_lifetime: Duration,
     /// How long open responses may continue after a stop signal (`timing.drain`).
     pub drain: Duration,
+    /// The backend's model for the Images API (`images.model`).
+    pub image_model: String,
+    /// Time limit for the head of the response with a picture (`images.timeout`).
+    pub image_timeout: Duration,
+    /// Maximum size of a recording to transcribe (`audio.max_bytes`).
+    pub audio_limit_bytes: u64,
+    /// Time limit for the head of the response with a transcription (`audio.timeout`).
+    pub audio_timeout: Duration,
 }
 
 /// Settings that are reloaded while the server runs. A request uses the values at its start.

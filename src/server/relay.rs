@@ -20,10 +20,8 @@ use crate::protocol::Mode;
 use crate::protocol::json::raw_object::RawObject;
 use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
 
-/// Time limit for the head of a response, unless a picture is generated.
+/// Time limit for the head of a response, unless a picture is drawn.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// The backend needs up to two minutes for a picture.
-pub(super) const IMAGE_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_ACCOUNT_BYTES: usize = 256 * 1024;
 /// The account document with the region routing.
 const ACCOUNTS: &str = "accounts/check";
@@ -36,8 +34,8 @@ const UNBOUND: &str = "NO_CONSTRAINT";
 pub(super) enum Relay {
     /// `POST alpha/search`.
     Search,
-    /// `POST images/generations` and `images/edits`.
-    Images,
+    /// `POST images/generations` and `images/edits`, with the time limit for the head of the response.
+    Images(Duration),
     /// `POST alpha/notes/v2/…`.
     Notes,
     /// `POST alpha/history/v2/…`.
@@ -58,12 +56,12 @@ impl Relay {
     ];
 
     fn head_timeout(self) -> Duration {
-        if self == Self::Images { IMAGE_TIMEOUT } else { HEAD_TIMEOUT }
+        if let Self::Images(limit) = self { limit } else { HEAD_TIMEOUT }
     }
 
     /// The model that a request counts against. Only the model's own limit can be known to be exhausted.
     fn model(self, body: &[u8]) -> Option<String> {
-        if !matches!(self, Self::Search | Self::Images) {
+        if !matches!(self, Self::Search | Self::Images(_)) {
             return None;
         }
         let body = std::str::from_utf8(body).ok()?;
@@ -96,7 +94,7 @@ impl SideApi for Relay {
     fn name(&self) -> &'static str {
         match self {
             Self::Search => "search",
-            Self::Images => "images",
+            Self::Images(_) => "images",
             Self::Notes => "notes",
             Self::History => "history",
             Self::Memories => "memories",

@@ -46,7 +46,8 @@ pub(super) struct ServedRequest {
     pub(super) conversation: ConversationKey,
     /// The backend's name of the model.
     pub(super) model: String,
-    pub(super) fingerprint: RequestFingerprint,
+    /// For the cache statistics; `None` for a request that belongs to no conversation.
+    pub(super) fingerprint: Option<RequestFingerprint>,
 }
 
 /// What is recorded of a request under way. Also holds its permit and memory.
@@ -162,6 +163,11 @@ impl RequestRecord {
         self.memory = Some(memory);
     }
 
+    /// Takes the memory of the request, to change its size.
+    pub(super) fn take_memory(&mut self) -> Option<Reservation> {
+        self.memory.take()
+    }
+
     pub(super) fn set_served(&mut self, served: ServedRequest) {
         self.served = Some(served);
     }
@@ -268,7 +274,7 @@ impl RequestRecord {
         let (model, billed) = (excerpt(&model, NAME_CHARACTERS), tokens_of(billed));
         self.state.totals.add(conversation.key.as_deref(), model, billed);
         self.state.metrics.add_tokens(model, billed);
-        if let Some(usage) = self.summary.usage {
+        if let (Some(usage), Some(fingerprint)) = (self.summary.usage, fingerprint) {
             self.state.conversations.record(conversation, model, fingerprint, tokens_of(usage), SystemClock.now());
         }
     }

@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::api_flavor::{ApiFlavor, refuse_unread};
+use super::audio::Transcriptions;
 use super::handler::{Handler, Limits};
+use super::images::Images;
 use super::listen::Shutdown;
 use super::middleware::{self, PolicySource};
 use super::paths::{CanonicalPath, DoubledPrefix};
@@ -29,6 +31,7 @@ use super::{
 use crate::error::ProxyError;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::Completions;
+use crate::protocol::images::Operation;
 use crate::protocol::messages::Messages;
 use crate::protocol::ollama;
 use crate::protocol::responses::{Compaction, Responses};
@@ -59,6 +62,7 @@ pub(super) fn service(
     let responses = chat.for_dialect::<Responses>(Arc::clone(&services.responses), None);
     let sockets = WebSocketHandler::new(&responses, settings.socket_lifetime, shutdown);
     let relayed = relay_routes(&responses);
+    let media = media_routes(settings, &responses);
     let metrics_state = Arc::clone(&state);
     let metrics = move |State(services), request| metrics::show(services, metrics_state, request);
     let routes = Router::new()
@@ -68,6 +72,7 @@ pub(super) fn service(
         .merge(responses_routes(sockets, responses))
         .merge(page_routes(&state))
         .merge(relayed)
+        .merge(media)
         .merge(unsupported::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
@@ -175,8 +180,6 @@ fn relay_routes(handler: &Handler<Responses>) -> Router<Arc<Services>> {
         ("/v1/alpha/notes/v2/{operation}", Relay::Notes),
         ("/v1/alpha/history/v2/{operation}", Relay::History),
         ("/v1/memories/trace_summarize", Relay::Memories),
-        ("/v1/images/generations", Relay::Images),
-        ("/v1/images/edits", Relay::Images),
     ];
     let routes = posted
         .into_iter()
@@ -187,6 +190,20 @@ fn relay_routes(handler: &Handler<Responses>) -> Router<Arc<Services>> {
             .route(&format!("/backend-api/wham/{document}"), only("GET, HEAD", get(relayed(relay))))
             .route(&format!("/api/codex/{document}"), only("GET, HEAD", get(relayed(relay))))
     })
+}
+
+/// The Images API, and transcription.
+fn media_routes(settings: &Settings, handler: &Handler<Responses>) -> Router<Arc<Services>> {
+    let images = |operation| {
+        let endpoint = SideEndpoint::new(Images::new(operation, settings, handler), handler);
+        post(move |request: Request| endpoint.clone().handle(request))
+    };
+    let transcriptions = SideEndpoint::new(Transcriptions::new(settings, handler), handler);
+    let transcribe = post(move |request: Request| transcriptions.clone().handle(request));
+    Router::new()
+        .route("/v1/images/generations", only("POST", images(Operation::Generation)))
+        .route("/v1/images/edits", only("POST", images(Operation::Edit)))
+        .route("/v1/audio/transcriptions", only("POST", transcribe))
 }
 
 /// Completes a route: other methods get 405 with the list of allowed ones.

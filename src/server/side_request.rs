@@ -13,14 +13,13 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_core::Stream;
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::body::{self, BodyLimits, BufferedBody};
 use super::handler::{Handler, Limits, refuse};
+use super::multipart::is_multipart;
 use super::request_log::{RequestId, RequestRecord};
 use super::state::ServerState;
 use super::{Services, account};
@@ -135,12 +134,6 @@ impl SideRequest {
     pub(super) async fn call(&mut self, call: &SideCall) -> Result<SideResponse, ProxyError> {
         self.services.upstream.call(call, &mut self.token).await
     }
-}
-
-/// Whether a request has a multipart body.
-fn is_multipart(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    kind.starts_with("multipart/form-data")
 }
 
 /// A response that passes on the body of a backend response as it arrives. The request ends with the body.

@@ -1,15 +1,15 @@
 //! Endpoints of OpenAI's and Ollama's APIs that a ChatGPT subscription doesn't provide.
 //!
 //! The error says what to configure instead. Uploads to these endpoints get it too, although the access policy accepts
-//! only JSON elsewhere; their bodies are discarded.
+//! forms only where they are needed; their bodies are discarded.
 
 use axum::Router;
 use axum::extract::Request;
 use axum::routing::any;
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
 
 use super::api_flavor::refuse_unread;
+use super::multipart::is_multipart;
 use super::paths::CanonicalPath;
 use crate::error::ProxyError;
 
@@ -34,13 +34,14 @@ const UNSUPPORTED: [UnsupportedApi; 6] = [
     },
     UnsupportedApi {
         paths: &["/v1/audio", "/v1/audio/{*rest}"],
-        service: "speech or transcription",
-        instead: "configure a local speech program or another provider for voice in your client",
+        service: "speech or translation of recordings",
+        instead: "configure a local speech program or another provider for voice in your client (transcriptions are \
+                  served at /v1/audio/transcriptions)",
     },
     UnsupportedApi {
         paths: &["/v1/images", "/v1/images/{*rest}"],
-        service: "image endpoint",
-        instead: "request images in a chat completion with the tool {\"type\": \"image_generation\"}",
+        service: "other image endpoint",
+        instead: "use /v1/images/generations or /v1/images/edits",
     },
     UnsupportedApi {
         paths: &["/v1/moderations"],
@@ -65,13 +66,15 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     })
 }
 
+/// A path below one of these folders that is served, but accepts no uploads.
+const SERVED: &str = "/v1/images/generations";
+
 /// Whether a request uploads a file to one of these paths, such as an audio recording.
 pub(super) fn is_upload(request: &Parts) -> bool {
-    let kind = request.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let path = request.extensions.get::<CanonicalPath>().map(|canonical| canonical.path.as_str()).unwrap_or_default();
     let covers = |route: &&str| match route.strip_suffix("{*rest}") {
         Some(folder) => path.starts_with(folder),
         None => path == *route,
     };
-    kind.starts_with("multipart/form-data") && UNSUPPORTED.iter().flat_map(|api| api.paths).any(covers)
+    is_multipart(&request.headers) && path != SERVED && UNSUPPORTED.iter().flat_map(|api| api.paths).any(covers)
 }

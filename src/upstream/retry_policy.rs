@@ -19,7 +19,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const JITTER: f64 = 0.1;
 
 /// The retries and changes that are left to one client request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RetryBudget {
     retries_left: u32,
     wait_left: Duration,

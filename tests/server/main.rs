@@ -5,6 +5,7 @@
 mod access;
 mod accounts;
 mod agents;
+mod audio;
 #[path = "../support/bodies.rs"]
 mod bodies;
 #[path = "../replies/cases.rs"]
@@ -29,6 +30,7 @@ mod fake;
 #[path = "../support/issuer.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
 mod fake_issuer;
+mod images;
 mod input;
 mod key_shares;
 mod keys;
@@ -162,6 +164,8 @@ fn both_transports_pass_the_same_tests() {
         "unix_sockets::",
         "status::",
         "users::",
+        "images::",
+        "audio::",
         // Its frames are sent unchanged.
         "compression::",
         // A WebSocket is kept for the next request.

@@ -89,6 +89,14 @@ impl Ask {
         self
     }
 
+    pub(crate) fn content(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(crate) fn with_content(self, body: Vec<u8>) -> Self {
+        Self { body, ..self }
+    }
+
     /// Sends the body in chunks.
     pub(crate) fn chunked(self) -> Self {
         Self { length: Length::Chunked, ..self }

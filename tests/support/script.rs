@@ -88,6 +88,12 @@ impl Script {
         self.then(Step::Wait(gate.clone()))
     }
 
+    /// Continues with another script.
+    pub(crate) fn chained(mut self, next: Self) -> Self {
+        self.0.extend(next.0);
+        self
+    }
+
     /// The proper end of a stream.
     pub(crate) fn end(self) -> Self {
         self.then(Step::End)

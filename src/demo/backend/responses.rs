@@ -11,13 +11,13 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt as _};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::super::issuer::{PLAN, Sessions, unix};
+use super::super::issuer::{Sessions, unix};
 use super::super::json_response::Refusal;
 use super::catalogue;
 use super::events::{EventWriter, ResponseMeta, TimedEvent};
@@ -30,8 +30,6 @@ use crate::protocol::codex::WireFormat;
 /// Delay before each delta, normally and for [`Fault::Slow`].
 const DELTA_DELAY: Duration = Duration::from_millis(4);
 const SLOW_DELAY: Duration = Duration::from_millis(333);
-/// Time until the quota that [`Fault::UsageLimit`] uses up resets: short, so that the demo stays usable.
-const QUOTA_RESET_SECONDS: u64 = 2;
 
 /// Generates responses; holds the state that they share.
 pub(super) struct Responses {
@@ -83,7 +81,7 @@ impl Responses {
             let message = format!("The '{model}' model requires the responses-lite form of requests.");
             return Err(Refusal::invalid(Some("unsupported_value"), "model", message));
         }
-        if let Some(refusal) = fault.and_then(|fault| self.http_error(fault)) {
+        if let Some(refusal) = fault.and_then(|fault| fault.refusal(unix(self.sessions.now()))) {
             return Err(refusal);
         }
         let key = self.key(body);
@@ -127,48 +125,6 @@ impl Responses {
             EventWriter::new(ResponseMeta { key: key.clone(), created_at, echo: echo(request), delay: DELTA_DELAY });
         writer.end("completed", json!({ "usage": usage(request, &writer) }));
         Ok(PreparedResponse { headers: self.headers(&key, request), events: writer.finish(), end: StreamEnd::Complete })
-    }
-
-    /// Returns the HTTP error of a fault, if it has one.
-    fn http_error(&self, fault: Fault) -> Option<Refusal> {
-        let error = |status, code: &str, message: &str, headers| {
-            let error = json!({ "message": message, "type": null, "param": null, "code": code });
-            Some(Refusal { status, body: json!({ "error": error }), headers })
-        };
-        match fault {
-            Fault::UsageLimit => Some(self.usage_limit_error()),
-            Fault::RateLimit => error(
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate_limit_exceeded",
-                "Rate limit reached. Please try again in 1s.",
-                vec![(RETRY_AFTER, "1".to_owned())],
-            ),
-            Fault::Unavailable => error(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "server_is_overloaded",
-                "Our servers are currently overloaded. Please try again later.",
-                vec![(RETRY_AFTER, "1".to_owned())],
-            ),
-            _ => None,
-        }
-    }
-
-    fn usage_limit_error(&self) -> Refusal {
-        let resets_at = unix(self.sessions.now()) + QUOTA_RESET_SECONDS;
-        let error = json!({
-            "type": "usage_limit_reached", "message": "The usage limit has been reached", "plan_type": PLAN,
-            "resets_at": resets_at, "eligible_promo": null, "resets_in_seconds": QUOTA_RESET_SECONDS,
-        });
-        let header = |name: &'static str, value: &str| (HeaderName::from_static(name), value.to_owned());
-        let headers = vec![
-            header("x-codex-plan-type", PLAN),
-            header("x-codex-active-limit", "codex"),
-            header("x-codex-primary-used-percent", "100"),
-            header("x-codex-primary-window-minutes", "300"),
-            header("x-codex-primary-reset-at", &resets_at.to_string()),
-            header("x-codex-rate-limit-reached-type", "rate_limit_reached"),
-        ];
-        Refusal { status: StatusCode::TOO_MANY_REQUESTS, body: json!({ "error": error }), headers }
     }
 
     /// Returns the part of ids that is unique to the response.

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::super::issuer::{ACCOUNT_ID, Sessions, unix};
 use super::super::json_response::{Refusal, json_response};
+use super::fault::Fault;
 use super::{authenticate, png, quota};
 
 /// The size of the simulated pictures, whatever the request asks for.
@@ -90,6 +91,9 @@ async fn edit(State(sessions): State<Arc<Sessions>>, headers: HeaderMap, body: B
 fn picture(sessions: &Sessions, body: &Value, references: usize) -> Result<Response, Refusal> {
     let prompt = body["prompt"].as_str().filter(|prompt| !prompt.trim().is_empty());
     let prompt = prompt.ok_or_else(|| Refusal::invalid(None, "prompt", "Missing required parameter: 'prompt'."))?;
+    if let Some(refusal) = Fault::find_in(prompt).and_then(|fault| fault.refusal(unix(sessions.now()))) {
+        return Err(refusal);
+    }
     let pictures = (0..body["n"].as_u64().unwrap_or(1).clamp(1, 4)).map(
         |number| json!({ "b64_json": STANDARD.encode(png::picture(&format!("{prompt} {number}"), PICTURE_SIZE)) }),
     );

@@ -87,6 +87,7 @@ fn classify(error: &ProxyError) -> (StatusCode, Kind, Retry) {
             Reason::Invalid => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
             Reason::NotFound => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
             Reason::Forbidden => (S::FORBIDDEN, Kind::Permission, Retry::Open),
+            Reason::TooLarge => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Open),
         },
         ProxyError::BodyUnreadable { .. } => (S::BAD_REQUEST, Kind::InvalidRequest, Retry::Open),
         ProxyError::BodyTooLarge { .. } | ProxyError::TooManyValues { .. } => {

@@ -96,6 +96,7 @@ impl<'e> ErrorMembers<'e> {
                     Reason::Invalid => (S::BAD_REQUEST, INVALID),
                     Reason::NotFound => (S::NOT_FOUND, INVALID),
                     Reason::Forbidden => (S::FORBIDDEN, PERMISSION),
+                    Reason::TooLarge => (S::PAYLOAD_TOO_LARGE, INVALID),
                 };
                 Self { param: refusal.param.as_deref(), ..Self::new(status, kind, refusal.code) }
             }

@@ -10,7 +10,8 @@ use crate::protocol::upstream_input::cache;
 const OTHER_FORWARDED: [&str; 4] = ["session-id", "thread-id", "x-client-request-id", "x-openai-subagent"];
 
 /// Whether the client is the Codex CLI or another official Codex client.
-pub(super) fn is_codex(headers: &HeaderMap) -> bool {
+#[must_use]
+pub fn is_codex(headers: &HeaderMap) -> bool {
     let names = [HeaderName::from_static("originator"), USER_AGENT];
     names.into_iter().filter_map(|name| headers.get(name)).any(|value| {
         let start = value.as_bytes().get(..5);

@@ -27,7 +27,7 @@ pub mod translate;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-pub use codex_client::relayed_headers;
+pub use codex_client::{is_codex, relayed_headers};
 pub use compact::Compaction;
 pub use error::to_error_response;
 pub use options::{Options, Purpose, Store};

@@ -1,0 +1,287 @@
+//! Reads the form of a transcription request.
+//!
+//! What would give the response another form is refused; what only guides the transcription is ignored with a warning.
+
+use std::borrow::Cow;
+
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::Warnings;
+use crate::protocol::form::{self, FormPart};
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::upstream_input::parameters;
+
+/// The file types that OpenAI's API accepts: file name extension and content type.
+const FILE_TYPES: [(&str, &str); 9] = [
+    ("flac", "audio/flac"),
+    ("mp3", "audio/mpeg"),
+    ("mp4", "audio/mp4"),
+    ("mpeg", "audio/mpeg"),
+    ("mpga", "audio/mpeg"),
+    ("m4a", "audio/mp4"),
+    ("ogg", "audio/ogg"),
+    ("wav", "audio/wav"),
+    ("webm", "audio/webm"),
+];
+/// Other content types of these files, and the extension that they stand for.
+const OTHER_CONTENT_TYPES: [(&str, &str); 9] = [
+    ("audio/x-flac", "flac"),
+    ("audio/mp3", "mp3"),
+    ("audio/m4a", "m4a"),
+    ("audio/x-m4a", "m4a"),
+    ("audio/x-wav", "wav"),
+    ("audio/wave", "wav"),
+    ("audio/vnd.wave", "wav"),
+    ("video/mp4", "mp4"),
+    ("video/webm", "webm"),
+];
+const FILE: &str = "file";
+/// Members of a form that are numbers or booleans.
+const SCALARS: [&str; 2] = ["temperature", "stream"];
+
+/// A decoded request.
+#[derive(Clone, Debug)]
+pub struct Transcription<'a> {
+    /// The recording.
+    pub(super) audio: &'a [u8],
+    /// One of OpenAI's file types.
+    pub(super) extension: &'static str,
+    /// The content type of the recording.
+    pub(super) content_type: &'static str,
+    /// The language, as the client named it.
+    pub(super) language: Option<Cow<'a, str>>,
+    /// The form of the response.
+    pub format: TranscriptionFormat,
+    /// What was ignored.
+    pub warnings: Warnings,
+}
+
+/// The form of the response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TranscriptionFormat {
+    /// A JSON object with the text.
+    #[default]
+    Json,
+    /// The text.
+    Text,
+}
+
+/// Converts the text parts of a form to JSON, for [`decode`].
+///
+/// # Errors
+/// If a text is too long or not UTF-8.
+pub fn form_members(parts: &[FormPart]) -> Result<String, ProxyError> {
+    form::to_json(parts, is_file, &SCALARS)
+}
+
+/// Reads a request; `members` is the result of [`form_members`]. `limit_bytes` is the maximum size of the recording
+/// (`audio.max_bytes`).
+///
+/// # Errors
+/// If the recording is missing, too large or of another type, or the response would need more than a text.
+pub fn decode<'a>(parts: &'a [FormPart], members: &'a str, limit_bytes: u64) -> Result<Transcription<'a>, ProxyError> {
+    let file = parts.iter().rfind(|part| is_file(part)).ok_or_else(|| Refusal::missing(FILE))?;
+    let (extension, content_type) = file_type(file)?;
+    if file.data.is_empty() {
+        return Err(Refusal::invalid(FILE, "'file' is empty"));
+    }
+    if file.data.len() as u64 > limit_bytes {
+        let message = format!(
+            "'file' has {} bytes, which is more than {limit_bytes} (setting audio.max_bytes); send it in parts",
+            file.data.len()
+        );
+        return Err(Refusal::too_large(FILE, message));
+    }
+    let mut request = Transcription {
+        audio: &file.data,
+        extension,
+        content_type,
+        language: None,
+        format: TranscriptionFormat::Json,
+        warnings: Warnings::default(),
+    };
+    for (name, field) in RawObject::from_body(members.as_bytes())?.fields() {
+        request.read(name, &field)?;
+    }
+    Ok(request)
+}
+
+fn is_file(part: &FormPart) -> bool {
+    part.field() == FILE
+}
+
+impl<'a> Transcription<'a> {
+    fn read(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+        match name {
+            "language" => self.language = Some(field.text()?).filter(|language| !language.is_empty()),
+            "response_format" => self.format = format(field)?,
+            "stream" if field.flag()? => {
+                return Err(Refusal::unsupported_value(
+                    name,
+                    "this backend transcribes in one piece; leave out 'stream'",
+                ));
+            }
+            "timestamp_granularities" => {
+                return Err(Refusal::unsupported_parameter(
+                    name,
+                    "this backend returns the text without timestamps; leave out 'timestamp_granularities'",
+                ));
+            }
+            "include" => {
+                return Err(Refusal::unsupported_parameter(
+                    name,
+                    "this backend returns the text without log probabilities; leave out 'include'",
+                ));
+            }
+            _ => {
+                if is_ignored(name, field)? {
+                    self.warnings.ignored(name);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn format(field: &Field<'_, '_>) -> Result<TranscriptionFormat, ProxyError> {
+    match &*field.text()? {
+        "json" => Ok(TranscriptionFormat::Json),
+        "text" => Ok(TranscriptionFormat::Text),
+        "verbose_json" | "srt" | "vtt" | "diarized_json" => {
+            let message = "this backend returns the text only; set 'response_format' to json or text";
+            Err(Refusal::unsupported_value(field.to_string(), message))
+        }
+        _ => Err(field.invalid("must be json or text")),
+    }
+}
+
+/// Whether a member that isn't used is reported as ignored: not if it can't change the text.
+fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
+    match name {
+        "stream" | "user" | "safety_identifier" | "metadata" => Ok(false),
+        "model" => Ok(!is_transcription_model(&field.text()?)),
+        "temperature" => field.differs_from(0.0),
+        "prompt" => Ok(!field.text()?.is_empty()),
+        _ => Ok(parameters::is_sampling_changed(name, field)?.unwrap_or(true)),
+    }
+}
+
+fn is_transcription_model(name: &str) -> bool {
+    name.contains("transcribe") || name.starts_with("whisper") || name.is_empty()
+}
+
+/// The extension and content type of a recording, by its file name or else its declared content type.
+fn file_type(file: &FormPart) -> Result<(&'static str, &'static str), ProxyError> {
+    let named =
+        file.file_name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, end)| end.to_ascii_lowercase());
+    let by_extension = |wanted: &str| FILE_TYPES.into_iter().find(|(extension, _)| *extension == wanted);
+    let declared = file.content_type.as_deref().unwrap_or_default();
+    let by_content_type = || {
+        let other = OTHER_CONTENT_TYPES.into_iter().find(|(content_type, _)| *content_type == declared);
+        let known = FILE_TYPES.into_iter().find(|(_, content_type)| *content_type == declared);
+        known.or_else(|| other.and_then(|(_, extension)| by_extension(extension)))
+    };
+    named.as_deref().and_then(by_extension).or_else(by_content_type).ok_or_else(|| {
+        let extensions = FILE_TYPES.map(|(extension, _)| extension).join(", ");
+        Refusal::invalid(FILE, format!("'file' must be a recording whose name ends in one of: {extensions}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FormPart, Transcription, TranscriptionFormat, decode, form_members};
+    use crate::error::{ProxyError, Reason, Refusal};
+
+    fn text(name: &str, data: &'static str) -> FormPart {
+        FormPart { name: name.to_owned(), data: data.into(), ..FormPart::default() }
+    }
+
+    fn file(file_name: &str, content_type: &str) -> FormPart {
+        FormPart {
+            file_name: Some(file_name.to_owned()),
+            content_type: Some(content_type.to_owned()),
+            ..text("file", "RIFF")
+        }
+    }
+
+    fn read<T>(parts: &[FormPart], look: impl Fn(Transcription<'_>) -> T) -> Result<T, Refusal> {
+        let result = form_members(parts).and_then(|members| decode(parts, &members, 100).map(look));
+        result.map_err(|error| match error {
+            ProxyError::Refused(refusal) => refusal,
+            error => panic!("{error}"),
+        })
+    }
+
+    #[test]
+    fn a_file_of_a_known_type_is_accepted() {
+        for (name, content_type, extension) in [
+            ("talk.WAV", "application/octet-stream", "wav"),
+            ("a.b.m4a", "audio/x-m4a", "m4a"),
+            ("blob", "audio/webm", "webm"),
+            ("blob", "audio/x-wav", "wav"),
+            ("clip.bin", "video/mp4", "mp4"),
+        ] {
+            let got = read(&[file(name, content_type)], |request| request.extension).unwrap();
+            assert_eq!(got, extension, "{name} {content_type}");
+        }
+    }
+
+    #[test]
+    fn other_files_are_refused_by_name() {
+        let empty = FormPart { data: "".into(), ..file("a.wav", "audio/wav") };
+        for parts in [vec![], vec![file("a.txt", "text/plain")], vec![file("blob", "")], vec![empty]] {
+            let refusal = read(&parts, |_| ()).unwrap_err();
+            assert_eq!((refusal.reason, refusal.param.as_deref()), (Reason::Invalid, Some("file")));
+        }
+        let long = FormPart { data: vec![0; 101].into(), ..file("a.wav", "audio/wav") };
+        let refusal = read(&[long], |_| ()).unwrap_err();
+        assert_eq!((refusal.reason, refusal.param.as_deref()), (Reason::TooLarge, Some("file")));
+        assert!(refusal.message.contains("audio.max_bytes"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn another_form_of_response_is_refused_by_name() {
+        for (name, value, param) in [
+            ("response_format", "verbose_json", "response_format"),
+            ("response_format", "srt", "response_format"),
+            ("response_format", "vtt", "response_format"),
+            ("response_format", "diarized_json", "response_format"),
+            ("response_format", "xml", "response_format"),
+            ("stream", "true", "stream"),
+            ("timestamp_granularities[]", "word", "timestamp_granularities"),
+            ("include[]", "logprobs", "include"),
+        ] {
+            let refusal = read(&[file("a.wav", ""), text(name, value)], |_| ()).unwrap_err();
+            assert_eq!((refusal.reason, refusal.param.as_deref()), (Reason::Invalid, Some(param)), "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn hints_that_the_backend_has_no_part_for_are_reported() {
+        for (name, value, warning) in [
+            ("model", "whisper-1", None),
+            ("model", "gpt-4o-mini-transcribe", None),
+            ("model", "default", Some("ignored:model")),
+            ("prompt", "Names: Ada", Some("ignored:prompt")),
+            ("prompt", "", None),
+            ("temperature", "0", None),
+            ("temperature", "0.2", Some("ignored:temperature")),
+            ("stream", "false", None),
+            ("chunking_strategy", "auto", Some("ignored:chunking_strategy")),
+            ("chunking_strategy[type]", "server_vad", Some("ignored:chunking_strategy")),
+            ("keywords[]", "Ada", Some("ignored:keywords")),
+            ("user", "u", None),
+        ] {
+            let parts = [file("a.wav", ""), text(name, value)];
+            let warnings = read(&parts, |request| request.warnings.header()).unwrap();
+            assert_eq!(warnings.as_deref(), warning, "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn language_and_format_are_read() {
+        let parts = [text("response_format", "text"), file("a.wav", ""), text("language", "de")];
+        let got = read(&parts, |request| (request.format, request.language.map(std::borrow::Cow::into_owned)));
+        assert_eq!(got.unwrap(), (TranscriptionFormat::Text, Some("de".to_owned())));
+    }
+}

@@ -1,0 +1,309 @@
+//! Reads an image request: a JSON body, or the text parts of a form as JSON together with its files.
+//!
+//! What the backend has no member for is ignored with a warning if it is a hint, and refused if the picture would be a
+//! different one.
+
+use std::borrow::Cow;
+
+use super::Operation;
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::form::{self, FormPart};
+use crate::protocol::json::input_text::JsonText;
+use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::upstream_input::base64::without_white_space;
+use crate::protocol::upstream_input::parameters;
+use crate::protocol::{Mode, Warnings};
+
+/// Maximum number of pictures per request. The public API allows 10; each takes the backend up to two minutes.
+pub const MAX_PICTURES: u64 = 4;
+/// Maximum number of pictures that an edit starts from.
+pub const MAX_INPUT_IMAGES: usize = 16;
+/// Members of a form that are numbers or booleans.
+const SCALARS: [&str; 6] = ["n", "stream", "output_compression", "partial_images", "frame_count", "frame_duration_ms"];
+
+/// A decoded request, borrowing from the body.
+#[derive(Clone, Debug)]
+pub struct ImageRequest<'a> {
+    pub(super) operation: Operation,
+    pub(super) prompt: JsonText<'a>,
+    pub(super) background: Cow<'a, str>,
+    pub(super) quality: Cow<'a, str>,
+    pub(super) size: Cow<'a, str>,
+    pub(super) images: Vec<InputImage<'a>>,
+    /// The client's name of the model.
+    model: Option<Cow<'a, str>>,
+    /// The number of pictures.
+    pub count: u64,
+    /// Whether the client wants a stream.
+    pub mode: Mode,
+    /// What was ignored or changed.
+    pub warnings: Warnings,
+}
+
+/// A picture that an edit starts from.
+#[derive(Clone, Debug)]
+pub enum InputImage<'a> {
+    /// A data URL, or the address of a picture.
+    Url(JsonText<'a>),
+    /// An uploaded file.
+    File {
+        /// `image/png`, `image/jpeg` or `image/webp`.
+        content_type: &'static str,
+        /// The content of the file.
+        data: &'a [u8],
+    },
+}
+
+/// Reads a request. `path_model` is the model that the URL names, for a body without one.
+///
+/// # Errors
+/// If the body is not a JSON object, a member is missing or invalid, or the request needs something that the backend
+/// doesn't support.
+pub fn decode<'a>(
+    operation: Operation,
+    body: &'a [u8],
+    path_model: Option<&str>,
+) -> Result<ImageRequest<'a>, ProxyError> {
+    let request = ImageRequest::read_members(operation, body)?;
+    if operation == Operation::Edit && request.images.is_empty() {
+        return Err(Refusal::missing("images"));
+    }
+    request.checked(path_model)
+}
+
+/// Converts the text parts of a form to JSON, for [`decode_form`].
+///
+/// # Errors
+/// If a text is too long or not UTF-8.
+pub fn form_members(parts: &[FormPart]) -> Result<String, ProxyError> {
+    form::to_json(parts, is_file, &SCALARS)
+}
+
+/// Reads a request for an edit from a form; `members` is the result of [`form_members`].
+///
+/// # Errors
+/// As [`decode`]; if a file is not a picture of a supported type.
+pub fn decode_form<'a>(
+    parts: &'a [FormPart],
+    members: &'a str,
+    path_model: Option<&str>,
+) -> Result<ImageRequest<'a>, ProxyError> {
+    let mut request = ImageRequest::read_members(Operation::Edit, members.as_bytes())?;
+    for part in parts.iter().filter(|part| is_file(part)) {
+        match part.field() {
+            "mask" => return Err(unsupported_mask()),
+            "markup" => return Err(unsupported_markup()),
+            _ => request.images.push(uploaded(part)?),
+        }
+    }
+    if request.images.is_empty() {
+        return Err(Refusal::missing("image"));
+    }
+    request.checked(path_model)
+}
+
+fn is_file(part: &FormPart) -> bool {
+    matches!(part.field(), "image" | "images" | "mask" | "markup")
+}
+
+impl<'a> ImageRequest<'a> {
+    fn read_members(operation: Operation, body: &'a [u8]) -> Result<Self, ProxyError> {
+        let members = RawObject::from_body(body)?;
+        let auto = || Cow::Borrowed("auto");
+        let mut request = Self {
+            operation,
+            prompt: JsonText::default(),
+            background: auto(),
+            quality: auto(),
+            size: auto(),
+            images: Vec::new(),
+            model: None,
+            count: 1,
+            mode: Mode::Document,
+            warnings: Warnings::default(),
+        };
+        for (name, field) in members.fields() {
+            request.read(name, &field)?;
+        }
+        Ok(request)
+    }
+
+    fn read(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+        match name {
+            "prompt" => self.prompt = field.json_text()?,
+            "model" => self.model = Some(field.text()?),
+            "n" => self.count = count(field)?,
+            "stream" => self.mode = parameters::mode(field)?,
+            "background" => self.background = one_of(field, &["auto", "opaque", "transparent"])?,
+            "quality" => self.quality = quality(field, &mut self.warnings)?,
+            "size" => self.size = size(field)?,
+            "images" if self.operation == Operation::Edit => self.images = input_images(field)?,
+            "mask" => return Err(unsupported_mask()),
+            "markup" => return Err(unsupported_markup()),
+            "svg" => return Err(Refusal::unsupported_parameter(name, "this backend draws no SVG; leave out 'svg'")),
+            "output_format" => match &*field.text()? {
+                "png" => {}
+                // The picture is the same, and the response names its format.
+                "jpeg" | "webp" => self.warnings.ignored(name),
+                _ => return Err(unsupported_format(field)),
+            },
+            "response_format" => {
+                if one_of(field, &["b64_json", "url"])? == "url" {
+                    self.warnings.note("clamped:response_format");
+                }
+            }
+            _ => {
+                if is_ignored(name, field)? {
+                    self.warnings.ignored(name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn checked(self, path_model: Option<&str>) -> Result<Self, ProxyError> {
+        if self.prompt.is_blank() {
+            return Err(Refusal::missing("prompt"));
+        }
+        if self.images.len() > MAX_INPUT_IMAGES {
+            let message = format!("an edit can start from at most {MAX_INPUT_IMAGES} pictures");
+            return Err(Refusal::coded("array_above_max_length", "images", message));
+        }
+        if let Some(model) = self.model.as_deref().or(path_model).filter(|model| !model.is_empty())
+            && !is_image_model(model)
+        {
+            let message = format!(
+                "'{model}' is not an image model; leave out 'model', or use a name such as 'gpt-image-2' (the backend \
+                 chooses the model itself)"
+            );
+            return Err(Refusal::invalid("model", message));
+        }
+        Ok(self)
+    }
+
+    /// Notes that the backend gets `sent` instead of the model that the client has named.
+    pub(super) fn note_model(&mut self, sent: &str) {
+        if self.model.as_deref().is_some_and(|model| model != sent && !model.is_empty()) {
+            self.warnings.note("clamped:model");
+        }
+    }
+}
+
+/// Whether a name is one of OpenAI's image models, of any release.
+fn is_image_model(name: &str) -> bool {
+    name == "default" || ["gpt-image-", "chatgpt-image-", "dall-e-"].iter().any(|start| name.starts_with(start))
+}
+
+fn count(field: &Field<'_, '_>) -> Result<u64, ProxyError> {
+    let count = field.whole_number().filter(|count| (1..=MAX_PICTURES).contains(count));
+    count.ok_or_else(|| field.invalid(&format!("must be a number of pictures from 1 to {MAX_PICTURES}")))
+}
+
+/// Reads a string that must have one of these values.
+fn one_of<'a>(field: &Field<'a, '_>, values: &[&str]) -> Result<Cow<'a, str>, ProxyError> {
+    let value = field.text()?;
+    if values.contains(&&*value) { Ok(value) } else { Err(field.invalid(&format!("must be {}", values.join(", ")))) }
+}
+
+/// Reads the quality. The names that the backend doesn't know become the nearest one.
+fn quality<'a>(field: &Field<'a, '_>, warnings: &mut Warnings) -> Result<Cow<'a, str>, ProxyError> {
+    let quality = one_of(field, &["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"])?;
+    let nearest = match &*quality {
+        "xhigh" | "max" | "hd" => "high",
+        "standard" => "auto",
+        _ => return Ok(quality),
+    };
+    warnings.note("clamped:quality");
+    Ok(Cow::Borrowed(nearest))
+}
+
+/// Reads the size: `auto`, or width and height.
+fn size<'a>(field: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
+    let size = field.text()?;
+    let is_length = |text: &str| (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if size == "auto" || size.split_once('x').is_some_and(|(width, height)| is_length(width) && is_length(height)) {
+        return Ok(size);
+    }
+    Err(field.invalid("must be auto, or width and height such as 1024x1536"))
+}
+
+/// Reads `images` of a JSON body: a list of objects with an `image_url`.
+fn input_images<'a>(field: &Field<'a, '_>) -> Result<Vec<InputImage<'a>>, ProxyError> {
+    field.each(|element| {
+        let members = element.object()?;
+        if let Some(id) = element.member(&members, "file_id") {
+            let message = "this backend can't read uploaded files; send the picture as a data URL in 'image_url'";
+            return Err(Refusal::unsupported_parameter(id.to_string(), message));
+        }
+        let url = element.required(&members, "image_url")?;
+        let text = without_white_space(url.json_text()?);
+        if ["data:image/", "https://", "http://"].iter().any(|start| text.starts_with(start)) {
+            return Ok(InputImage::Url(text));
+        }
+        Err(url.invalid("must be a data URL such as 'data:image/png;base64,…'"))
+    })
+}
+
+/// Reads an uploaded picture. The content decides its type, else the declared content type.
+fn uploaded(part: &FormPart) -> Result<InputImage<'_>, ProxyError> {
+    let data = &*part.data;
+    let content_type = match data {
+        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
+        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
+        [] => None,
+        _ => match part.content_type.as_deref() {
+            Some("image/png") => Some("image/png"),
+            Some("image/jpeg" | "image/jpg") => Some("image/jpeg"),
+            Some("image/webp") => Some("image/webp"),
+            _ => None,
+        },
+    };
+    match content_type {
+        Some(content_type) => Ok(InputImage::File { content_type, data }),
+        None => Err(Refusal::invalid("image", "'image' must be a PNG, JPEG or WebP file")),
+    }
+}
+
+fn unsupported_mask() -> ProxyError {
+    Refusal::unsupported_parameter(
+        "mask",
+        "this backend has no masks; leave out 'mask', and describe in the prompt what to change",
+    )
+}
+
+fn unsupported_markup() -> ProxyError {
+    Refusal::unsupported_parameter(
+        "markup",
+        "this backend has no markup; leave out 'markup', and describe in the prompt what to change",
+    )
+}
+
+fn unsupported_format(field: &Field<'_, '_>) -> ProxyError {
+    let format = field.to_string();
+    let message = format!("'{format}' must be png, jpeg or webp (this backend draws no animations and no SVG)");
+    Refusal::unsupported_value(format, message)
+}
+
+/// Whether a member that the backend has no counterpart for is reported as ignored: not if it is a default, or can't
+/// change the picture.
+fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
+    match name {
+        "user" | "safety_identifier" | "metadata" => Ok(false),
+        "moderation" => Ok(one_of(field, &["auto", "low"])? != "auto"),
+        "output_compression" => Ok(number_up_to(field, 100)? != 100),
+        "partial_images" => Ok(number_up_to(field, 3)? != 0),
+        "input_fidelity" => one_of(field, &["low", "high"]).map(|_| true),
+        "style" => one_of(field, &["vivid", "natural"]).map(|_| true),
+        _ => Ok(true),
+    }
+}
+
+fn number_up_to(field: &Field<'_, '_>, most: u64) -> Result<u64, ProxyError> {
+    let number = field.whole_number().filter(|number| *number <= most);
+    number.ok_or_else(|| field.invalid(&format!("must be a whole number from 0 to {most}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! `POST /v1/images/generations` and `/v1/images/edits`.
+//!
+//! A Codex client's request is relayed unread. For others, each picture is a call of the backend; the calls of a request
+//! run concurrently, and the first failure cancels the others. The pictures are kept in reserved memory and are not
+//! copied.
+
+mod drawing;
+mod picture_stream;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio_util::sync::CancellationToken;
+
+use super::budget::{ByteBudget, Reservation};
+use super::guarded_body::GuardedBody;
+use super::handler::{Handler, key_name};
+use super::http_response::{json_response, with_warnings};
+use super::paths::PathModel;
+use super::relay::Relay;
+use super::request_log::{RequestRecord, ServedRequest};
+use super::side_request::{SideApi, SideRequest};
+use super::{Settings, depth_limit, multipart};
+use crate::blocking::off_thread;
+use crate::error::ProxyError;
+use crate::history::ConversationKey;
+use crate::protocol::codex::Usage;
+use crate::protocol::images::{self, ImageReply, ImageRequest, Operation};
+use crate::protocol::responses::is_codex;
+use crate::protocol::{Dialect, Mode, Summary, Warnings};
+use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
+use drawing::{Drawing, Drawings, ReservedCall};
+use picture_stream::PictureStream;
+
+/// Handles the requests of one endpoint.
+#[derive(Clone, Debug)]
+pub(super) struct Images {
+    operation: Operation,
+    /// The backend's model (`images.model`).
+    model: Arc<str>,
+    /// Time limit for the head of a picture's response (`images.timeout`).
+    head_timeout: Duration,
+    keepalive: Option<Duration>,
+    memory: Arc<ByteBudget>,
+    /// Cancelled when the drain time has passed.
+    abort: CancellationToken,
+}
+
+/// A translated request.
+struct Plan {
+    /// The body of each call.
+    body: Bytes,
+    count: u64,
+    mode: Mode,
+    warnings: Warnings,
+    /// The memory of `body`.
+    memory: Reservation,
+}
+
+impl Images {
+    pub(super) fn new<D: Dialect>(operation: Operation, settings: &Settings, handler: &Handler<D>) -> Self {
+        Self {
+            operation,
+            model: settings.image_model.as_str().into(),
+            head_timeout: settings.image_timeout,
+            keepalive: handler.limits.keepalive,
+            memory: Arc::clone(&handler.state.memory),
+            abort: handler.abort.clone(),
+        }
+    }
+
+    /// Decodes and translates a request. `memory` is that of its body.
+    async fn plan(&self, parts: &Parts, body: Bytes, mut memory: Reservation) -> Result<Plan, ProxyError> {
+        let path_model = parts.extensions.get::<PathModel>().map(|model| model.0.as_str());
+        let mut plan = if multipart::is_multipart(&parts.headers) {
+            // The parts share one copy of the body; base64 adds a third.
+            memory.set_buffered(body.len().saturating_mul(3)).await?;
+            let length = body.len();
+            let form = multipart::read(&parts.headers, body).await?;
+            off_thread(length, || {
+                let members = images::request::form_members(&form)?;
+                Ok(self.translate(images::request::decode_form(&form, &members, path_model)?, memory))
+            })?
+        } else {
+            memory.begin_work(&body).await?;
+            off_thread(body.len(), || {
+                depth_limit::check(&body)?;
+                Ok(self.translate(images::request::decode(self.operation, &body, path_model)?, memory))
+            })?
+        };
+        plan.memory.end_work();
+        plan.memory.set_buffered(plan.body.len()).await?;
+        Ok(plan)
+    }
+
+    fn translate(&self, mut request: ImageRequest<'_>, memory: Reservation) -> Plan {
+        let body = images::translate::encode(&mut request, &self.model).into();
+        let ImageRequest { count, mode, warnings, .. } = request;
+        Plan { body, count, mode, warnings, memory }
+    }
+
+    fn call(&self, parts: &Parts, body: Bytes) -> SideCall {
+        let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let kind = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        SideCall {
+            method: Method::POST,
+            target: SideTarget::Codex(self.operation.path().to_owned()),
+            model: Some(self.model.to_string()),
+            forwarded: ForwardedHeaders { originator, codex: None, request: HeaderMap::from_iter([kind]) },
+            body,
+            head_timeout: self.head_timeout,
+        }
+    }
+}
+
+impl SideApi for Images {
+    fn name(&self) -> &'static str {
+        "images"
+    }
+
+    async fn respond(&self, request: SideRequest, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
+        if is_codex(&request.parts.headers) {
+            return Relay::Images(self.head_timeout).respond(request, record).await;
+        }
+        let SideRequest { parts, body, token, services } = request;
+        let owned_record = record.as_mut().ok_or(ProxyError::Internal)?;
+        let memory = owned_record.take_memory().unwrap_or_else(|| self.memory.reserve());
+        let Plan { body, count, mode, warnings, memory } = self.plan(&parts, body, memory).await?;
+        owned_record.set_model(&self.model, mode);
+        let served = served_request(&parts, &self.model, &token.bearer().account.id);
+        let drawing = Drawing {
+            upstream: Arc::clone(&services.upstream),
+            call: Arc::new(ReservedCall::new(self.call(&parts, body), memory)),
+            memory: Arc::clone(&self.memory),
+        };
+        let drawings = drawing.start(count, &token, &owned_record.span());
+        let response = match mode {
+            Mode::Document => document(drawings, served, record).await?,
+            Mode::Stream => {
+                let opened = PictureStream::open(self.operation, drawings, self.keepalive, self.abort.clone()).await?;
+                opened.respond(served, record.take().ok_or(ProxyError::Internal)?)
+            }
+        };
+        Ok(with_warnings(response, &warnings))
+    }
+}
+
+/// Responds with one document, when all pictures are complete.
+async fn document(
+    mut drawings: Drawings,
+    served: ServedRequest,
+    record: &mut Option<RequestRecord>,
+) -> Result<Response, ProxyError> {
+    let (mut pictures, mut headers) = (Vec::new(), HeaderMap::new());
+    while let Some(picture) = drawings.next().await {
+        let mut picture = picture?;
+        // Those of the last response have the latest quota.
+        headers = std::mem::take(&mut picture.headers);
+        if let Some(record) = record {
+            record.set_upstream_id(picture.request_id.as_deref());
+        }
+        pictures.push(picture);
+    }
+    pictures.sort_by_key(|picture| picture.index);
+    let (replies, memory): (Vec<ImageReply>, Vec<Reservation>) =
+        pictures.into_iter().map(|picture| (picture.reply, picture.memory)).unzip();
+    let mut record = record.take().ok_or(ProxyError::Internal)?;
+    record.set_served(served);
+    record.set_summary(completed(replies.iter().filter_map(ImageReply::usage).reduce(Usage::plus)));
+    let pieces = images::document::join(&replies);
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    let mut response = json_response(StatusCode::OK, Bytes::new());
+    response.headers_mut().extend(headers);
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let body = Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)));
+    *response.body_mut() = Body::new(GuardedBody::new(body, (record.take_permit(), memory)));
+    Ok(response)
+}
+
+/// What the pictures are counted as.
+fn served_request(parts: &Parts, model: &str, account: &str) -> ServedRequest {
+    let (key, account) = (key_name(parts).map(str::to_owned), account.to_owned());
+    let conversation = ConversationKey { key, account, cache_key: String::new() };
+    ServedRequest { conversation, model: model.to_owned(), fingerprint: None }
+}
+
+fn completed(usage: Option<Usage>) -> Summary {
+    Summary { usage, outcome: "completed".to_owned() }
+}

@@ -1,0 +1,74 @@
+//! Calls the backend for the pictures of a request, concurrently.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use tracing::{Instrument as _, Span};
+
+use super::super::body::{self, BufferedBody};
+use super::super::budget::{ByteBudget, Reservation};
+use crate::blocking::off_thread;
+use crate::error::ProxyError;
+use crate::protocol::images::ImageReply;
+use crate::upstream::{RequestToken, SideCall, Upstream};
+
+/// Maximum size of a reply: a large picture has 20 MB of base64.
+const MAX_REPLY_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The calls under way, at most [`MAX_PICTURES`](crate::protocol::images::request::MAX_PICTURES). Dropping them cancels
+/// them.
+pub(super) type Drawings = FuturesUnordered<BoxFuture<'static, Result<Picture, ProxyError>>>;
+
+/// A complete reply of the backend.
+pub(super) struct Picture {
+    /// The number of the call.
+    pub(super) index: u64,
+    pub(super) reply: ImageReply,
+    /// Headers for the client.
+    pub(super) headers: HeaderMap,
+    pub(super) request_id: Option<String>,
+    /// The memory of the reply.
+    pub(super) memory: Reservation,
+}
+
+/// A call, and the memory of its body. Both are released when all calls have a response, since none is repeated then.
+pub(super) struct ReservedCall {
+    call: SideCall,
+    _memory: Reservation,
+}
+
+impl ReservedCall {
+    pub(super) fn new(call: SideCall, memory: Reservation) -> Self {
+        Self { call, _memory: memory }
+    }
+}
+
+/// What the calls of a request have in common.
+#[derive(Clone)]
+pub(super) struct Drawing {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) call: Arc<ReservedCall>,
+    pub(super) memory: Arc<ByteBudget>,
+}
+
+impl Drawing {
+    /// Starts the calls for this many pictures, all with the account of `token`.
+    pub(super) fn start(self, count: u64, token: &RequestToken, span: &Span) -> Drawings {
+        let draw = |index| self.clone().draw(index, token.clone()).instrument(span.clone()).boxed();
+        (0..count).map(draw).collect()
+    }
+
+    async fn draw(self, index: u64, mut token: RequestToken) -> Result<Picture, ProxyError> {
+        let mut response = self.upstream.call(&self.call.call, &mut token).await?;
+        drop(self.call);
+        let (mut headers, request_id) = (std::mem::take(&mut response.headers), response.request_id.take());
+        headers.remove(CONTENT_TYPE);
+        let BufferedBody { bytes, memory } = body::read_response(response, MAX_REPLY_BYTES, &self.memory).await?;
+        let reply = off_thread(bytes.len(), || ImageReply::parse(&bytes))?;
+        Ok(Picture { index, reply, headers, request_id, memory })
+    }
+}

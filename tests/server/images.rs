@@ -1,0 +1,388 @@
+//! The Images API: requests in OpenAI's form become those of the official client, one for each picture.
+
+use serde_json::{Value, json};
+
+use crate::fake::{Gate, Script};
+use crate::limits::becomes;
+use crate::wire::{Answer, Ask};
+use crate::{Bench, SECOND};
+
+const GENERATIONS: &str = "/images/generations";
+const EDITS: &str = "/images/edits";
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\xff--X\r\n";
+
+/// A part of a form: name, file name, content type and content.
+pub(crate) type Part<'p> = (&'p str, Option<&'p str>, &'p str, &'p [u8]);
+
+/// A request with a form.
+pub(crate) fn form(path: &str, parts: &[Part<'_>]) -> Ask {
+    let mut body = Vec::new();
+    for (name, file_name, content_type, content) in parts {
+        let file_name = file_name.map(|file_name| format!("; filename=\"{file_name}\"")).unwrap_or_default();
+        let content_type =
+            if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
+        let head = format!("--X-1\r\nContent-Disposition: form-data; name=\"{name}\"{file_name}\r\n{content_type}\r\n");
+        body.extend_from_slice(&[head.as_bytes(), content, b"\r\n"].concat());
+    }
+    body.extend_from_slice(b"--X-1--\r\n");
+    Ask::raw(path, body).header("content-type", "multipart/form-data; boundary=X-1")
+}
+
+fn text<'p>(name: &'p str, content: &'p str) -> Part<'p> {
+    (name, None, "", content.as_bytes())
+}
+
+fn edit(parts: &[Part<'_>]) -> Ask {
+    let own = [("image", Some("fox.png"), "image/png", PNG), text("prompt", "bluer")];
+    form("/v1/images/edits", &[&own, parts].concat())
+}
+
+fn generation(members: &Value) -> Ask {
+    let mut body = json!({"prompt": "a red fox"});
+    for (name, value) in members.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    Ask::post("/v1/images/generations", &body)
+}
+
+/// A reply of the backend, with a member that this release doesn't know.
+fn reply(picture: &str) -> String {
+    format!(
+        r#"{{"created":17,"new":[1.0],"data":[{{"b64_json":"{picture}"}}],"background":"opaque","output_format":"png","quality":"low","size":"8x8","usage":{{"input_tokens":3,"input_tokens_details":{{"image_tokens":0,"text_tokens":3}},"output_tokens":20,"total_tokens":23}}}}"#
+    )
+}
+
+fn drawn(picture: &str) -> Script {
+    Script::answer(200, &[("content-type", "application/json"), ("x-codex-active-limit", "codex")], &reply(picture))
+}
+
+fn failed(status: u16, code: &str) -> Script {
+    Script::json(status, &json!({"error": {"message": "No.", "type": null, "param": null, "code": code}}).to_string())
+}
+
+async fn drawing(change: impl FnOnce(crate::Launch) -> crate::Launch) -> Bench {
+    let bench = Bench::with(change).await;
+    bench.upstream.on(GENERATIONS, drawn("AAAA"));
+    bench.upstream.on(EDITS, drawn("BBBB"));
+    bench
+}
+
+impl Bench {
+    fn call_count(&self) -> usize {
+        self.upstream.requests(GENERATIONS).len() + self.upstream.requests(EDITS).len()
+    }
+}
+
+/// The events of a stream, each with its name, without keepalives.
+fn events(answer: &Answer) -> Vec<(String, Value)> {
+    let blocks = answer.text().split_terminator("\n\n").filter(|block| !block.starts_with(':'));
+    let event = |block: &str| {
+        let (name, data) = block.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
+        (name.to_owned(), serde_json::from_str(data).unwrap())
+    };
+    blocks.map(event).collect()
+}
+
+fn code(answer: &Answer) -> (u16, String) {
+    (answer.status, answer.error()["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn a_request_equals_that_of_the_official_client() {
+    let bench = drawing(|launch| launch.setting("upstream.client_version", "0.171.0")).await;
+    let ask = generation(&json!({"background": "opaque", "n": 1, "model": "gpt-image-2", "user": "u"}));
+    let answer = ask.header("authorization", "Bearer any").header("x-private", "1").send(&bench.proxy).await;
+    assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, ""), "{}", answer.text());
+    let sent = bench.upstream.requests(GENERATIONS).remove(0);
+    let body = r#"{"prompt":"a red fox","background":"opaque","model":"gpt-image-2","quality":"auto","size":"auto"}"#;
+    assert_eq!(String::from_utf8(sent.body.clone()).unwrap(), body);
+    assert_eq!((sent.method.as_str(), sent.target.as_str()), ("POST", "/backend-api/codex/images/generations"));
+    for (name, value) in [
+        ("version", "0.171.0"),
+        ("authorization", "Bearer at_secret"),
+        ("chatgpt-account-id", "acct-1"),
+        ("content-type", "application/json"),
+        ("originator", "codex_proxy"),
+        ("accept", "*/*"),
+        ("x-private", ""),
+    ] {
+        assert_eq!(sent.header(name), value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_document_has_the_values_of_the_backend() {
+    let bench = drawing(|launch| launch).await;
+    let wanted = json!({"size": "1024x1536", "quality": "hd", "response_format": "url", "output_format": "webp", "style": "vivid", "model": "dall-e-3"});
+    let answer = generation(&wanted).send(&bench.proxy).await;
+    assert_eq!((answer.status, answer.text()), (200, &*reply("AAAA")));
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("content-length"), reply("AAAA").len().to_string());
+    assert_eq!(answer.header("x-codex-active-limit"), "codex");
+    let warnings = "clamped:quality, clamped:response_format, ignored:output_format, ignored:style, clamped:model";
+    let mut noted: Vec<_> = answer.header("x-proxy-warnings").split(", ").collect();
+    let mut expected: Vec<_> = warnings.split(", ").collect();
+    noted.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(noted, expected);
+    let sent = bench.upstream.requests(GENERATIONS).remove(0).json();
+    assert_eq!([&sent["size"], &sent["quality"], &sent["model"]], ["1024x1536", "high", "gpt-image-2"]);
+}
+
+#[tokio::test]
+async fn every_spelling_of_the_paths_is_served() {
+    let bench = drawing(|launch| launch.setting("images.model", "gpt-image-9")).await;
+    for prefix in ["/v1", "", "/openai/v1", "/openai", "/backend-api/codex", "/openai/deployments/dall-e-3"] {
+        let body = json!({"prompt": "x", "images": [{"image_url": "data:image/png;base64,QUJD"}]});
+        for operation in [GENERATIONS, EDITS] {
+            let path = format!("{prefix}{operation}?api-version=2025-04-01-preview");
+            let answer = Ask::post(&path, &body).send(&bench.proxy).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+            assert_eq!(bench.upstream.requests(operation).pop().unwrap().json()["model"], "gpt-image-9");
+        }
+    }
+    let other = Ask::post("/openai/deployments/gpt-5.5/images/generations", &json!({"prompt": "x"}));
+    let answer = other.send(&bench.proxy).await;
+    assert_eq!((answer.status, answer.error()["param"].as_str()), (400, Some("model")));
+    let answer = Ask::post("/v1/images/variations", &json!({})).send(&bench.proxy).await;
+    assert_eq!(code(&answer), (501, "unsupported_endpoint".to_owned()));
+    let answer = Ask::get("/v1/images/edits").send(&bench.proxy).await;
+    assert_eq!((answer.status, answer.header("allow")), (405, "POST"));
+}
+
+#[tokio::test]
+async fn several_pictures_are_drawn_at_the_same_time_and_joined() {
+    let bench = Bench::new().await;
+    let gate = Gate::default();
+    for picture in ["AAAA", "BBBB", "CCCC"] {
+        bench.upstream.on(GENERATIONS, Script::default().gate(&gate).chained(drawn(picture)));
+    }
+    let sent = generation(&json!({"n": 3})).fire(&bench.proxy).await;
+    bench.upstream.received(GENERATIONS, 3).await;
+    (0..3).for_each(|_| gate.open());
+    let answer = sent.open().await.rest().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut pictures: Vec<_> =
+        answer.json()["data"].as_array().unwrap().iter().map(|data| data["b64_json"].to_string()).collect();
+    pictures.sort();
+    assert_eq!(pictures, [r#""AAAA""#, r#""BBBB""#, r#""CCCC""#]);
+    let usage = json!({"input_tokens": 9, "input_tokens_details": {"image_tokens": 0, "text_tokens": 9}, "output_tokens": 60, "total_tokens": 69});
+    assert_eq!((&answer.json()["usage"], &answer.json()["new"]), (&usage, &json!([1.0])));
+    let totals = Ask::get("/usage?since=today").send(&bench.proxy).await.json()["totals"]["sum"].clone();
+    assert_eq!([&totals["requests"], &totals["input_tokens"], &totals["output_tokens"]], [1, 9, 60]);
+    becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
+}
+
+#[tokio::test]
+async fn invalid_requests_are_refused_by_name_without_a_call() {
+    let bench = drawing(|launch| launch).await;
+    for (ask, param) in [
+        (generation(&json!({"n": 5})), "n"),
+        (generation(&json!({"prompt": ""})), "prompt"),
+        (generation(&json!({"model": "gpt-5.5"})), "model"),
+        (generation(&json!({"mask": "x"})), "mask"),
+        (edit(&[("mask", Some("m.png"), "image/png", PNG)]), "mask"),
+        (edit(&[("image", Some("a.gif"), "image/gif", b"GIF89a")]), "image"),
+        (edit(&[text("n", "9")]), "n"),
+        (form("/v1/images/edits", &[text("prompt", "x")]), "image"),
+        (Ask::post("/v1/images/edits", &json!({"prompt": "x"})), "images"),
+    ] {
+        let answer = ask.send(&bench.proxy).await;
+        assert_eq!((answer.status, answer.error()["param"].as_str()), (400, Some(param)), "{}", answer.text());
+    }
+    let torn = edit(&[]).header("content-type", "multipart/form-data; boundary=other").send(&bench.proxy).await;
+    assert_eq!(torn.status, 400, "{}", torn.text());
+    let broken = Ask::raw("/v1/images/generations", "{").send(&bench.proxy).await;
+    assert_eq!(broken.status, 400, "{}", broken.text());
+    assert_eq!(bench.call_count(), 0);
+}
+
+#[tokio::test]
+async fn an_edit_sends_its_files_as_data_urls() {
+    let bench = drawing(|launch| launch).await;
+    let parts = [
+        ("image[]", Some("a.png"), "image/png", PNG),
+        ("image[]", Some("b"), "application/octet-stream", &b"\xff\xd8\xff\xe0"[..]),
+        text("prompt", "both, \"larger\" \\ud83d"),
+        text("size", "1024x1024"),
+        text("input_fidelity", "high"),
+    ];
+    let answer = form("/v1/images/edits", &parts).send(&bench.proxy).await;
+    assert_eq!(
+        (answer.status, answer.json()["data"][0]["b64_json"].as_str()),
+        (200, Some("BBBB")),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(answer.header("x-proxy-warnings"), "ignored:input_fidelity");
+    let sent = bench.upstream.requests(EDITS).remove(0);
+    assert_eq!(sent.header("content-type"), "application/json");
+    let images = ["data:image/png;base64,iVBORw0KGgoA/y0tWA0K", "data:image/jpeg;base64,/9j/4A=="];
+    let images = images.map(|url| json!({"image_url": url}));
+    let expected = json!({"prompt": "both, \"larger\" \\ud83d", "background": "auto", "model": "gpt-image-2", "quality": "auto", "size": "1024x1024", "images": images});
+    assert_eq!(sent.json(), expected);
+    let compressed = edit(&[]).header("content-encoding", "gzip");
+    let body = crate::input::encode("gzip", compressed.content()).await;
+    let answer = compressed.with_content(body).send(&bench.proxy).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn failures_of_the_backend_are_errors_in_openai_s_form() {
+    let page = "<html><title>Just a moment...</title></html>";
+    let usage =
+        json!({"error": {"type": "usage_limit_reached", "message": "Used up.", "resets_in_seconds": 900}}).to_string();
+    for (script, status, expected) in [
+        (failed(403, "not_in_plan"), 403, "not_in_plan"),
+        (failed(400, "moderation_blocked"), 400, "moderation_blocked"),
+        (failed(400, "content_policy_violation"), 400, "content_policy_violation"),
+        (Script::json(429, &usage), 429, "usage_limit_reached"),
+        (Script::answer(403, &[("content-type", "text/html")], page), 502, "cloudflare_challenge"),
+        (Script::stream(&[]).chunk("{\"data\":[{\"b64_json\":\"AAAA").cut(), 502, "upstream_stream_truncated"),
+        (Script::json(200, "{\"data\":[{\"b64_json\":\"AAAA"), 502, "upstream_stream_damaged"),
+        (Script::json(200, "{\"data\":[]}"), 502, "upstream_stream_damaged"),
+        (Script::silence(), 504, "upstream_timeout"),
+        (Script::stream(&[]).chunk("{").hang(), 504, "upstream_timeout"),
+    ] {
+        let bench =
+            Bench::with(|launch| launch.setting("images.timeout", "300ms").setting("upstream.idle_timeout", "300ms"))
+                .await;
+        bench.upstream.on(GENERATIONS, script);
+        for stream in [false, true] {
+            let answer = generation(&json!({"stream": stream, "n": 2})).send(&bench.proxy).await;
+            assert_eq!(code(&answer), (status, expected.to_owned()), "{}", answer.text());
+        }
+        if status == 429 {
+            assert!(bench.call_count() <= 2, "the second request isn't sent");
+        }
+        becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failure_of_one_picture_fails_the_request_and_cancels_the_others() {
+    for stream in [false, true] {
+        let bench = Bench::new().await;
+        let gate = Gate::default();
+        bench.upstream.on(GENERATIONS, Script::silence());
+        bench.upstream.on(GENERATIONS, Script::default().gate(&gate).chained(failed(400, "moderation_blocked")));
+        let sent = generation(&json!({"n": 2, "stream": stream})).fire(&bench.proxy).await;
+        bench.upstream.received(GENERATIONS, 2).await;
+        gate.open();
+        let answer = sent.open().await.rest().await;
+        assert_eq!(code(&answer), (400, "moderation_blocked".to_owned()));
+        assert!(bench.upstream.hung_up(1, 5 * SECOND).await, "the other call is cancelled");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_disconnects_cancels_every_call() {
+    let bench = Bench::with(|launch| launch.setting("timing.keepalive", "200ms")).await;
+    bench.upstream.on(GENERATIONS, Script::silence());
+    let sent = generation(&json!({"n": 2})).fire(&bench.proxy).await;
+    bench.upstream.received(GENERATIONS, 2).await;
+    drop(sent);
+    assert!(bench.upstream.hung_up(2, 5 * SECOND).await);
+    let mut open = generation(&json!({"n": 2, "stream": true})).open(&bench.proxy).await;
+    open.until(": keepalive").await;
+    drop(open);
+    assert!(bench.upstream.hung_up(4, 5 * SECOND).await);
+    bench.proxy.says_times("client_left", 2, 5 * SECOND).await;
+    becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
+}
+
+#[tokio::test]
+async fn a_stream_has_an_event_for_each_picture() {
+    let bench = drawing(|launch| launch).await;
+    for (ask, kind, picture) in [
+        (generation(&json!({"stream": true, "n": 2, "partial_images": 2})), "image_generation.completed", "AAAA"),
+        (edit(&[text("stream", "true"), text("n", "2"), text("partial_images", "2")]), "image_edit.completed", "BBBB"),
+    ] {
+        let answer = ask.send(&bench.proxy).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.header("content-type").starts_with("text/event-stream"), "{:?}", answer.headers);
+        assert_eq!(answer.header("x-proxy-warnings"), "ignored:partial_images");
+        let usage = json!({"input_tokens": 3, "input_tokens_details": {"image_tokens": 0, "text_tokens": 3}, "output_tokens": 20, "total_tokens": 23});
+        let event = json!({"type": kind, "b64_json": picture, "background": "opaque", "created_at": 17, "output_format": "png", "quality": "low", "size": "8x8", "usage": usage});
+        assert_eq!(events(&answer), vec![(kind.to_owned(), event); 2]);
+    }
+    let totals = Ask::get("/usage?since=today").send(&bench.proxy).await.json()["totals"]["sum"].clone();
+    assert_eq!([&totals["requests"], &totals["output_tokens"]], [2, 80]);
+}
+
+#[tokio::test]
+async fn a_stream_stays_open_while_a_picture_is_drawn_and_reports_its_failure() {
+    let bench = Bench::with(|launch| launch.setting("timing.keepalive", "200ms")).await;
+    let gate = Gate::default();
+    bench.upstream.on(GENERATIONS, drawn("AAAA"));
+    bench.upstream.on(GENERATIONS, Script::default().gate(&gate).chained(failed(400, "moderation_blocked")));
+    let mut open = generation(&json!({"stream": true, "n": 2})).open(&bench.proxy).await;
+    open.until(": keepalive").await;
+    gate.open();
+    let answer = open.rest().await;
+    assert_eq!(answer.status, 200);
+    let events = events(&answer);
+    let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["image_generation.completed", "error"], "{}", answer.text());
+    assert_eq!(events[1].1["error"]["code"], "moderation_blocked");
+}
+
+#[tokio::test]
+async fn a_picture_counts_against_the_memory() {
+    let limit = |launch: crate::Launch| launch.setting("limits.body", "1MiB").setting("limits.memory", "1MiB");
+    let bench = Bench::with(limit).await;
+    bench.upstream.on(GENERATIONS, drawn(&"A".repeat(800_000)));
+    let answer = generation(&json!({"n": 2})).send(&bench.proxy).await;
+    assert_eq!(code(&answer), (503, "memory_limit_reached".to_owned()));
+    let large = Ask::raw("/v1/images/generations", vec![b' '; (1 << 20) + 1]).send(&bench.proxy).await;
+    assert_eq!(code(&large), (413, "request_too_large".to_owned()));
+    becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
+    bench.upstream.replace(EDITS, drawn("BBBB"));
+    let longest = edit(&[("image[]", Some("b.png"), "image/png", &[PNG, &vec![0; 1_000_000]].concat())]);
+    assert_eq!(longest.send(&bench.proxy).await.status, 200, "a body of the largest size fits");
+}
+
+#[tokio::test]
+async fn a_codex_client_s_request_is_relayed_unread() {
+    let bench = drawing(|launch| launch).await;
+    let body = r#"{ "prompt":"", "n":9, "new":{"a":1.0} }"#;
+    for operation in [GENERATIONS, EDITS] {
+        let ask = Ask::raw(&format!("/v1{operation}"), body).header("user-agent", "codex_cli_rs/0.171.0");
+        let answer = ask.send(&bench.proxy).await;
+        assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, ""), "{}", answer.text());
+        assert_eq!(bench.upstream.requests(operation).remove(0).body, body.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn a_web_page_can_not_upload() {
+    let bench = drawing(|launch| launch.setting("allowed_origins", "https://chat.example")).await;
+    bench.upstream.on("/backend-api/transcribe", Script::json(200, r#"{"text":"hi"}"#));
+    let recording = form("/v1/audio/transcriptions", &[("file", Some("a.wav"), "audio/wav", b"RIFF")]);
+    for ask in [edit(&[]), recording] {
+        for (name, value, expected) in [
+            ("origin", "https://evil.invalid", "foreign_origin"),
+            ("origin", "null", "foreign_origin"),
+            ("origin", "http://localhost:3000", "foreign_origin"),
+            ("sec-fetch-site", "cross-site", "cross_site"),
+            ("sec-fetch-site", "same-site", "cross_site"),
+            ("host", "rebound.invalid", "foreign_host"),
+        ] {
+            let answer = ask.clone().header(name, value).send(&bench.proxy).await;
+            assert_eq!(code(&answer), (403, expected.to_owned()), "{name}: {value}");
+        }
+        assert_eq!(bench.call_count() + bench.upstream.requests("/transcribe").len(), 0);
+        let allowed = ask.clone().header("origin", "https://chat.example").header("sec-fetch-site", "cross-site");
+        let own = ask.clone().header("origin", &format!("http://{}", bench.proxy.authority()));
+        for ask in [allowed, own, ask] {
+            assert_eq!(ask.send(&bench.proxy).await.status, 200);
+        }
+        bench.upstream.clear(EDITS);
+        bench.upstream.on(EDITS, drawn("BBBB"));
+        bench.upstream.forget("codex_proxy");
+    }
+    for path in ["/v1/images/generations", "/v1/chat/completions", "/v1/responses"] {
+        let answer = form(path, &[text("prompt", "x")]).send(&bench.proxy).await;
+        assert_eq!(code(&answer), (415, "unsupported_content_type".to_owned()), "{path}");
+    }
+}
