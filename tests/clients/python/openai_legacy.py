@@ -44,9 +44,8 @@ def what_a_completion_can_not_do_is_refused():
 def what_a_subscription_has_not_is_said():
     for call in [
         lambda: client.embeddings.create(model="text-embedding-3-small", input="Hello"),
-        lambda: client.images.generate(model="gpt-image-1", prompt="A dot"),
         lambda: client.audio.speech.create(model="tts-1", voice="alloy", input="Hello"),
-        lambda: client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"RIFF")),
+        lambda: client.audio.translations.create(model="whisper-1", file=("a.wav", b"RIFF")),
     ]:
         error = fails_with(openai.InternalServerError, call)
         assert error.status_code == 501, error
