@@ -37,7 +37,7 @@ use crate::protocol::images::{self, ImageReply, ImageRequest, Operation};
 use crate::protocol::responses::is_codex;
 use crate::protocol::{Dialect, Mode, Summary, Warnings};
 use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
-use drawing::{Drawing, Drawings, ReservedCall};
+use drawing::{Drawing, Drawings, Picture, ReservedCall};
 use picture_stream::PictureStream;
 
 /// Handles the requests of one endpoint.
@@ -107,14 +107,13 @@ impl Images {
         Plan { body, count, mode, warnings, memory }
     }
 
-    fn call(&self, parts: &Parts, body: Bytes) -> SideCall {
-        let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    fn call(&self, forwarded: ForwardedHeaders, body: Bytes) -> SideCall {
         let kind = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
         SideCall {
             method: Method::POST,
             target: SideTarget::Codex(self.operation.path().to_owned()),
             model: Some(self.model.to_string()),
-            forwarded: ForwardedHeaders { originator, codex: None, request: HeaderMap::from_iter([kind]) },
+            forwarded: ForwardedHeaders { request: HeaderMap::from_iter([kind]), ..forwarded },
             body,
             head_timeout: self.head_timeout,
         }
@@ -130,6 +129,7 @@ impl SideApi for Images {
         if is_codex(&request.parts.headers) {
             return Relay::Images(self.head_timeout).respond(request, record).await;
         }
+        let forwarded = request.forwarded();
         let SideRequest { parts, body, token, services } = request;
         let owned_record = record.as_mut().ok_or(ProxyError::Internal)?;
         let memory = owned_record.take_memory().unwrap_or_else(|| self.memory.reserve());
@@ -138,7 +138,7 @@ impl SideApi for Images {
         let served = served_request(&parts, &self.model, &token.bearer().account.id);
         let drawing = Drawing {
             upstream: Arc::clone(&services.upstream),
-            call: Arc::new(ReservedCall::new(self.call(&parts, body), memory)),
+            call: Arc::new(ReservedCall::new(self.call(forwarded, body), memory)),
             memory: Arc::clone(&self.memory),
         };
         let drawings = drawing.start(count, &token, &owned_record.span());
@@ -159,22 +159,32 @@ async fn document(
     served: ServedRequest,
     record: &mut Option<RequestRecord>,
 ) -> Result<Response, ProxyError> {
-    let (mut pictures, mut headers) = (Vec::new(), HeaderMap::new());
-    while let Some(picture) = drawings.next().await {
-        let mut picture = picture?;
-        // Those of the last response have the latest quota.
-        headers = std::mem::take(&mut picture.headers);
-        if let Some(record) = record {
-            record.set_upstream_id(picture.request_id.as_deref());
+    let mut pictures = Vec::new();
+    let failure = loop {
+        match drawings.next().await {
+            Some(Ok(picture)) => pictures.push(picture),
+            Some(Err(error)) => break Some(error),
+            None => break None,
         }
-        pictures.push(picture);
+    };
+    if let (Some(record), Some(latest)) = (record.as_mut(), pictures.last()) {
+        // Pictures that are complete were billed, even if another one fails.
+        record.set_served(served);
+        record.set_upstream_id(latest.request_id.as_deref());
+        record.set_summary(completed(pictures.iter().filter_map(|picture| picture.reply.usage()).reduce(Usage::plus)));
     }
+    match failure {
+        Some(error) => Err(error),
+        None => joined(pictures, record.take().ok_or(ProxyError::Internal)?),
+    }
+}
+
+/// The response with all pictures. Has the headers of the last reply, which has the latest quota.
+fn joined(mut pictures: Vec<Picture>, mut record: RequestRecord) -> Result<Response, ProxyError> {
+    let headers = pictures.last_mut().map(|latest| std::mem::take(&mut latest.headers)).ok_or(ProxyError::Internal)?;
     pictures.sort_by_key(|picture| picture.index);
     let (replies, memory): (Vec<ImageReply>, Vec<Reservation>) =
         pictures.into_iter().map(|picture| (picture.reply, picture.memory)).unzip();
-    let mut record = record.take().ok_or(ProxyError::Internal)?;
-    record.set_served(served);
-    record.set_summary(completed(replies.iter().filter_map(ImageReply::usage).reduce(Usage::plus)));
     let pieces = images::document::join(&replies);
     let length: usize = pieces.iter().map(Bytes::len).sum();
     let mut response = json_response(StatusCode::OK, Bytes::new());

@@ -69,8 +69,11 @@ impl Upstream {
     ///
     /// # Errors
     /// The failure of the last attempt; the failure of the limit that the model counts against, if it is known to be
-    /// exhausted.
+    /// exhausted. [`ProxyError::Unreachable`] if cassettes are played, which have no such calls.
     pub async fn call(&self, call: &SideCall, token: &mut RequestToken) -> Result<SideResponse, ProxyError> {
+        if self.player.is_some() {
+            return Err(ProxyError::Unreachable { cause: "recordings have no responses of this endpoint".to_owned() });
+        }
         if let Some(model) = &call.model
             && let Some(failure) = self.quota.exhausted(&token.bearer().account.id, model)
         {

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::fake::Script;
-use crate::images::{Part, form};
 use crate::limits::becomes;
+use crate::uploads::{Part, form, text};
 use crate::wire::{Answer, Ask};
 use crate::{Bench, Launch, SECOND};
 
@@ -16,10 +16,6 @@ const WAV: &[u8] = b"RIFF\0\xff\r\n--X-2 \\ud83d\xef\xbb\xbf";
 fn recording(parts: &[Part<'_>]) -> Ask {
     let own = [("file", Some("my secret.wav"), "audio/wav", WAV), ("model", None, "", b"whisper-1")];
     form(PATH, &[&own, parts].concat())
-}
-
-fn text<'p>(name: &'p str, content: &'p str) -> Part<'p> {
-    (name, None, "", content.as_bytes())
 }
 
 async fn transcribing(change: impl FnOnce(Launch) -> Launch) -> Bench {

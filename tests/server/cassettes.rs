@@ -64,6 +64,18 @@ async fn recorded_responses_are_replayed_without_a_backend() {
 }
 
 #[tokio::test]
+async fn a_replay_sends_no_requests_of_other_endpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::answering(|launch| recording(launch, folder.path())).await;
+    Ask::chat(&chat()).send(&bench.proxy).await;
+    stop(&mut bench.proxy).await;
+    let proxy = replaying(folder.path()).setting("upstream.url", &bench.upstream.url()).start();
+    let answer = Ask::post("/v1/images/generations", &json!({"prompt": "a red fox"})).send(&proxy).await;
+    assert_eq!((answer.status, answer.error()["code"].as_str()), (502, Some("upstream_unreachable")));
+    assert_eq!(bench.upstream.requests("/images/generations").len(), 0);
+}
+
+#[tokio::test]
 async fn a_replay_is_no_slower_than_the_backend() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::answering(|launch| recording(launch, folder.path())).await;

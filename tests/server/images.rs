@@ -4,33 +4,13 @@ use serde_json::{Value, json};
 
 use crate::fake::{Gate, Script};
 use crate::limits::becomes;
+use crate::uploads::{Part, form, text};
 use crate::wire::{Answer, Ask};
 use crate::{Bench, SECOND};
 
 const GENERATIONS: &str = "/images/generations";
 const EDITS: &str = "/images/edits";
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\xff--X\r\n";
-
-/// A part of a form: name, file name, content type and content.
-pub(crate) type Part<'p> = (&'p str, Option<&'p str>, &'p str, &'p [u8]);
-
-/// A request with a form.
-pub(crate) fn form(path: &str, parts: &[Part<'_>]) -> Ask {
-    let mut body = Vec::new();
-    for (name, file_name, content_type, content) in parts {
-        let file_name = file_name.map(|file_name| format!("; filename=\"{file_name}\"")).unwrap_or_default();
-        let content_type =
-            if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
-        let head = format!("--X-1\r\nContent-Disposition: form-data; name=\"{name}\"{file_name}\r\n{content_type}\r\n");
-        body.extend_from_slice(&[head.as_bytes(), content, b"\r\n"].concat());
-    }
-    body.extend_from_slice(b"--X-1--\r\n");
-    Ask::raw(path, body).header("content-type", "multipart/form-data; boundary=X-1")
-}
-
-fn text<'p>(name: &'p str, content: &'p str) -> Part<'p> {
-    (name, None, "", content.as_bytes())
-}
 
 fn edit(parts: &[Part<'_>]) -> Ask {
     let own = [("image", Some("fox.png"), "image/png", PNG), text("prompt", "bluer")];
@@ -276,6 +256,22 @@ async fn a_failure_of_one_picture_fails_the_request_and_cancels_the_others() {
 }
 
 #[tokio::test]
+async fn a_complete_picture_is_counted_even_if_another_one_fails() {
+    let bench = Bench::new().await;
+    let gate = Gate::default();
+    bench.upstream.on(GENERATIONS, drawn("AAAA"));
+    bench.upstream.on(GENERATIONS, Script::default().gate(&gate).chained(failed(400, "moderation_blocked")));
+    let sent = generation(&json!({"n": 2})).fire(&bench.proxy).await;
+    let call_bytes = bench.upstream.received(GENERATIONS, 2).await[0].body.len();
+    let held_bytes = reply("AAAA").len() + call_bytes;
+    becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", held_bytes as u64).await;
+    gate.open();
+    assert_eq!(sent.open().await.rest().await.status, 400);
+    let totals = Ask::get("/usage?since=today").send(&bench.proxy).await.json()["totals"]["sum"].clone();
+    assert_eq!([&totals["requests"], &totals["input_tokens"], &totals["output_tokens"]], [1, 3, 20]);
+}
+
+#[tokio::test]
 async fn a_client_that_disconnects_cancels_every_call() {
     let bench = Bench::with(|launch| launch.setting("timing.keepalive", "200ms")).await;
     bench.upstream.on(GENERATIONS, Script::silence());
@@ -351,38 +347,5 @@ async fn a_codex_client_s_request_is_relayed_unread() {
         let answer = ask.send(&bench.proxy).await;
         assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, ""), "{}", answer.text());
         assert_eq!(bench.upstream.requests(operation).remove(0).body, body.as_bytes());
-    }
-}
-
-#[tokio::test]
-async fn a_web_page_can_not_upload() {
-    let bench = drawing(|launch| launch.setting("allowed_origins", "https://chat.example")).await;
-    bench.upstream.on("/backend-api/transcribe", Script::json(200, r#"{"text":"hi"}"#));
-    let recording = form("/v1/audio/transcriptions", &[("file", Some("a.wav"), "audio/wav", b"RIFF")]);
-    for ask in [edit(&[]), recording] {
-        for (name, value, expected) in [
-            ("origin", "https://evil.invalid", "foreign_origin"),
-            ("origin", "null", "foreign_origin"),
-            ("origin", "http://localhost:3000", "foreign_origin"),
-            ("sec-fetch-site", "cross-site", "cross_site"),
-            ("sec-fetch-site", "same-site", "cross_site"),
-            ("host", "rebound.invalid", "foreign_host"),
-        ] {
-            let answer = ask.clone().header(name, value).send(&bench.proxy).await;
-            assert_eq!(code(&answer), (403, expected.to_owned()), "{name}: {value}");
-        }
-        assert_eq!(bench.call_count() + bench.upstream.requests("/transcribe").len(), 0);
-        let allowed = ask.clone().header("origin", "https://chat.example").header("sec-fetch-site", "cross-site");
-        let own = ask.clone().header("origin", &format!("http://{}", bench.proxy.authority()));
-        for ask in [allowed, own, ask] {
-            assert_eq!(ask.send(&bench.proxy).await.status, 200);
-        }
-        bench.upstream.clear(EDITS);
-        bench.upstream.on(EDITS, drawn("BBBB"));
-        bench.upstream.forget("codex_proxy");
-    }
-    for path in ["/v1/images/generations", "/v1/chat/completions", "/v1/responses"] {
-        let answer = form(path, &[text("prompt", "x")]).send(&bench.proxy).await;
-        assert_eq!(code(&answer), (415, "unsupported_content_type".to_owned()), "{path}");
     }
 }

@@ -65,6 +65,7 @@ mod transports;
 #[cfg(unix)]
 mod unix_sockets;
 mod unknown_events;
+mod uploads;
 mod usage;
 #[cfg(target_os = "linux")]
 mod users;
@@ -166,6 +167,7 @@ fn both_transports_pass_the_same_tests() {
         "users::",
         "images::",
         "audio::",
+        "uploads::",
         // Its frames are sent unchanged.
         "compression::",
         // A WebSocket is kept for the next request.

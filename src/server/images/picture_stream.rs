@@ -42,6 +42,8 @@ pub(super) struct PictureStream {
 struct OpenStream {
     source: PictureStream,
     record: RequestRecord,
+    /// Recorded with the first picture.
+    served: Option<ServedRequest>,
     usage: Option<Usage>,
     /// The pieces of an event that are still to be sent, and their memory.
     pieces: VecDeque<Bytes>,
@@ -71,10 +73,16 @@ impl PictureStream {
     /// The response. `record` ends with it.
     pub(super) fn respond(mut self, served: ServedRequest, mut record: RequestRecord) -> Response {
         record.mark_streaming();
-        record.set_served(served);
         let first = self.first.take();
-        let mut open =
-            OpenStream { source: self, record, usage: None, pieces: VecDeque::new(), memory: None, is_finished: false };
+        let mut open = OpenStream {
+            source: self,
+            record,
+            served: Some(served),
+            usage: None,
+            pieces: VecDeque::new(),
+            memory: None,
+            is_finished: false,
+        };
         let mut headers = HeaderMap::new();
         if let Some(mut picture) = first {
             headers = std::mem::take(&mut picture.headers);
@@ -116,6 +124,9 @@ impl OpenStream {
     }
 
     fn add(&mut self, picture: Picture) {
+        if let Some(served) = self.served.take() {
+            self.record.set_served(served);
+        }
         self.record.set_upstream_id(picture.request_id.as_deref());
         self.record.count_event(Some(Instant::now()));
         self.usage = self.usage.into_iter().chain(picture.reply.usage()).reduce(Usage::plus);
