@@ -268,6 +268,8 @@ pub enum Phase {
     FirstEvent,
     /// No further event within `upstream.idle_timeout`.
     Streaming,
+    /// No response with a document, such as a picture, within the time limit of its endpoint.
+    Document,
 }
 
 impl fmt::Display for Phase {
@@ -276,6 +278,7 @@ impl fmt::Display for Phase {
             Self::Connecting => "connecting",
             Self::FirstEvent => "waiting for its first event",
             Self::Streaming => "streaming",
+            Self::Document => "waiting for its response",
         })
     }
 }

@@ -3,21 +3,22 @@
 //! Only listed endpoints exist. A request's body is passed on unread, its headers by an allow-list, and the response
 //! body as it arrives. Telemetry, plugin and settings endpoints are not relayed.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, StatusCode};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::http_response::with_headers;
 use super::request_log::RequestRecord;
 use super::side_request::{SideApi, SideRequest, passed_on};
+use crate::blocking::off_thread;
 use crate::error::ProxyError;
 use crate::protocol::Mode;
-use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::json::string::Str;
 use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
 
 /// Time limit for the head of a response, unless a picture is drawn.
@@ -28,6 +29,13 @@ const ACCOUNTS: &str = "accounts/check";
 /// The members of `accounts/check` that send the client's requests for responses elsewhere.
 const ROUTING: [&str; 2] = ["workspace_backend_origin", "account_routing_override"];
 const UNBOUND: &str = "NO_CONSTRAINT";
+
+/// The member of a body that names the model. The others are skipped.
+#[derive(Deserialize)]
+struct NamedModel<'b> {
+    #[serde(borrow)]
+    model: Option<Str<'b>>,
+}
 
 /// An endpoint that is relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +72,8 @@ impl Relay {
         if !matches!(self, Self::Search | Self::Images(_)) {
             return None;
         }
-        let body = std::str::from_utf8(body).ok()?;
-        let members = RawObject::parse(body).ok()?;
-        members.text("model").map(Cow::into_owned)
+        let named = off_thread(body.len(), || serde_json::from_slice::<NamedModel<'_>>(body)).ok()?;
+        named.model.map(|model| model.into_cow().into_owned())
     }
 
     fn call(self, request: &SideRequest) -> SideCall {

@@ -75,7 +75,10 @@ pub(super) async fn open_document(
     http: &HttpClient,
     request: HttpRequest<'_>,
 ) -> Result<(HeaderMap, ResponseBody), ProxyError> {
-    let response = send(http, request).await?;
+    let response = send(http, request).await.map_err(|error| match error {
+        ProxyError::Silent { phase: Phase::FirstEvent, limit } => ProxyError::Silent { phase: Phase::Document, limit },
+        error => error,
+    })?;
     let content_type = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
     if !response.status().is_success() || content_type.starts_with("text/html") {
         return Err(read_failure(response, None).await);

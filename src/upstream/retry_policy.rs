@@ -153,7 +153,7 @@ fn is_transient(error: &ProxyError) -> bool {
         ProxyError::Auth(AuthError::Unavailable { .. })
         | ProxyError::Unreachable { .. }
         | ProxyError::Truncated { .. } => true,
-        ProxyError::Silent { phase, .. } => *phase != Phase::FirstEvent,
+        ProxyError::Silent { phase, .. } => !matches!(phase, Phase::FirstEvent | Phase::Document),
         ProxyError::Upstream(failure) => match failure.fault {
             Fault::Server | Fault::Overloaded => true,
             // Retried if the backend names a delay, or the code marks the limit as short-term. Else a retry makes it
@@ -242,6 +242,7 @@ mod tests {
         }
         let terminal = [
             ProxyError::Silent { phase: Phase::FirstEvent, limit },
+            ProxyError::Silent { phase: Phase::Document, limit },
             ProxyError::EventTooLarge { limit_bytes: 1 },
             ProxyError::MessageTooLarge { size_bytes: 1, reason: String::new() },
             answer(429, r#"{"error":{"type":"usage_limit_reached","resets_in_seconds":1}}"#),

@@ -231,6 +231,7 @@ async fn failures_of_the_backend_are_errors_in_openai_s_form() {
         for stream in [false, true] {
             let answer = generation(&json!({"stream": stream, "n": 2})).send(&bench.proxy).await;
             assert_eq!(code(&answer), (status, expected.to_owned()), "{}", answer.text());
+            assert_eq!(answer.header("x-should-retry"), "false", "a further picture would be billed");
         }
         if status == 429 {
             assert!(bench.call_count() <= 2, "the second request isn't sent");
@@ -348,4 +349,17 @@ async fn a_codex_client_s_request_is_relayed_unread() {
         assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, ""), "{}", answer.text());
         assert_eq!(bench.upstream.requests(operation).remove(0).body, body.as_bytes());
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_outlasts_the_drain_is_cut_with_an_error() {
+    let mut bench =
+        Bench::with(|launch| launch.setting("timing.drain", "100ms").setting("timing.keepalive", "200ms")).await;
+    bench.upstream.on(GENERATIONS, Script::silence());
+    let mut open = generation(&json!({"stream": true})).open(&bench.proxy).await;
+    open.until(": keepalive").await;
+    bench.proxy.signal("TERM");
+    let events = events(&open.rest().await);
+    assert_eq!((events.len(), &events[0].1["error"]["code"]), (1, &json!("shutting_down")));
+    assert_eq!(bench.proxy.ended().await, Some(0));
 }
