@@ -2,9 +2,7 @@
 //!
 //! Reads only the type: the server decodes the events. Events whose type can't be parsed are [`EventClass::Other`].
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
+use crate::protocol::codex::event::kind;
 
 /// Class of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +19,6 @@ pub(super) enum EventClass {
     Failed,
     /// Rate limits, metadata, progress, keepalive.
     Other,
-}
-
-/// The member of an event that is read.
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
 }
 
 impl EventClass {
@@ -66,20 +57,6 @@ pub(super) fn is_known_delta(kind: &str) -> bool {
             | "response.reasoning_text.delta"
             | "response.refusal.delta"
     )
-}
-
-/// Returns the type of an event. `None` if it can't be parsed.
-pub(super) fn kind(data: &[u8]) -> Option<Cow<'_, str>> {
-    let leading = leading_kind(data).map(Cow::Borrowed);
-    leading.or_else(|| serde_json::from_slice::<Head<'_>>(data).ok().map(|head| head.kind))
-}
-
-/// Returns the type if it is the first member, which saves parsing the rest of a long event.
-fn leading_kind(data: &[u8]) -> Option<&str> {
-    let rest = data.strip_prefix(br#"{"type":""#)?;
-    let end = memchr::memchr2(b'"', b'\\', rest)?;
-    let (kind, rest) = rest.split_at_checked(end)?;
-    rest.starts_with(b"\"").then(|| std::str::from_utf8(kind).ok())?
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cassette::is_protocol_word;
 use super::event_class;
+use crate::protocol::codex::event;
 
 /// Maximum number of names with a counter of their own.
 const MAX_NAMES: usize = 48;
@@ -172,7 +173,7 @@ impl UnknownEvents {
     /// Counts the unknown names in an event.
     pub(super) fn inspect(&self, data: &[u8]) {
         // The server reports events that can't be parsed.
-        let Some(kind) = event_class::kind(data) else { return };
+        let Some(kind) = event::kind(data) else { return };
         if !EVENTS.contains(&&*kind) && !event_class::is_known_delta(&kind) {
             return self.count("event", &kind);
         }

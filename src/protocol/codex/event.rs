@@ -4,6 +4,8 @@
 //! or differ. Unknown types become [`UpstreamEvent::Other`], unreadable events [`UpstreamEvent::Malformed`], which the
 //! reply repairs with later events or reports as an error.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -324,6 +326,28 @@ fn read<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
 /// Parses a JSON object. (A derived struct would also accept an array.)
 fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     if json.starts_with('{') { serde_json::from_str(json).ok() } else { None }
+}
+
+/// The member of an event that is read.
+#[derive(Deserialize)]
+struct KindOnly<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+}
+
+/// Returns the type of an event, reading nothing else if possible. `None` if it can't be parsed.
+#[must_use]
+pub fn kind(data: &[u8]) -> Option<Cow<'_, str>> {
+    let leading = leading_kind(data).map(Cow::Borrowed);
+    leading.or_else(|| serde_json::from_slice::<KindOnly<'_>>(data).ok().map(|head| head.kind))
+}
+
+/// Returns the type if it is the first member, which saves parsing the rest of a long event.
+fn leading_kind(data: &[u8]) -> Option<&str> {
+    let rest = data.strip_prefix(br#"{"type":""#)?;
+    let end = memchr::memchr2(b'"', b'\\', rest)?;
+    let (kind, rest) = rest.split_at_checked(end)?;
+    rest.starts_with(b"\"").then(|| std::str::from_utf8(kind).ok())?
 }
 
 #[cfg(test)]

@@ -49,13 +49,12 @@ impl<'t> Splice<'t> {
     /// Adds members at the end of an object, given as `"name":value` joined by commas. If the object has members, other
     /// edits must not remove all of them: the added text starts with a comma.
     pub fn add(&mut self, object: &str, members: impl Into<Cow<'t, str>>) {
-        let mut members = members.into();
-        let inside = object.trim_end().strip_suffix('}').unwrap_or(object);
-        let end = self.range(object).start + inside.len();
-        if !inside.trim_end().ends_with('{') {
-            members.to_mut().insert(0, ',');
-        }
-        self.edit(end..end, members);
+        self.insert_before_end(object, ['{', '}'], members.into());
+    }
+
+    /// Adds elements at the end of an array, given as JSON texts joined by commas.
+    pub fn append(&mut self, array: &str, elements: impl Into<Cow<'t, str>>) {
+        self.insert_before_end(array, ['[', ']'], elements.into());
     }
 
     /// Removes every member with this name from an object, given its text and its members.
@@ -120,6 +119,16 @@ impl<'t> Splice<'t> {
     /// Appends the edited document to `wire`.
     pub fn write(&self, wire: &mut BytesMut) {
         self.pieces(0..self.text.len(), |piece| wire.extend_from_slice(piece.as_bytes()));
+    }
+
+    /// Adds text before the closing bracket of a value, after a comma if the value isn't empty.
+    fn insert_before_end(&mut self, value: &str, [open, close]: [char; 2], mut text: Cow<'t, str>) {
+        let inside = value.trim_end().strip_suffix(close).unwrap_or(value);
+        let end = self.range(value).start + inside.len();
+        if !inside.trim_end().ends_with(open) && !text.is_empty() {
+            text.to_mut().insert(0, ',');
+        }
+        self.edit(end..end, text);
     }
 
     fn pieces(&self, range: Range<usize>, mut write: impl FnMut(&str)) {
@@ -189,6 +198,15 @@ mod tests {
             splice.add(text, r#""b":{}"#);
         });
         assert_eq!(nested, r#"{"a":{"x":1,"y":2} ,"b":{}}"#);
+    }
+
+    #[test]
+    fn elements_are_added_at_the_end() {
+        for (text, expected) in [(r#"{"a":[ ]}"#, r#"{"a":[ 7,8]}"#), (r#"{"a":[[1], 2 ]}"#, r#"{"a":[[1], 2 ,7,8]}"#)]
+        {
+            let got = edited(text, |splice, _, members| splice.append(members.get("a").unwrap().get(), "7,8"));
+            assert_eq!(got, expected);
+        }
     }
 
     #[test]

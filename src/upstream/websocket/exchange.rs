@@ -17,13 +17,13 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::super::event_class;
 use super::early::{EarlyMessages, is_control};
 use super::pool::{Connection, ConnectionPool};
 use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::error_chain;
 use crate::protocol::codex::continuation::{OutgoingBody, ResponseTracker};
+use crate::protocol::codex::event;
 use crate::protocol::codex::failure::{has_markup, headers_of_event};
 use crate::protocol::codex::rate_limits::{self, RateLimits};
 
@@ -121,7 +121,7 @@ impl Exchange {
 
     /// Updates the known conversation from an event, and adds the headers that the event carries to `headers`.
     pub(in super::super) fn observe(&mut self, data: &[u8], headers: &mut HeaderMap) {
-        let Some(kind) = event_class::kind(data) else { return };
+        let Some(kind) = event::kind(data) else { return };
         let Ok(text) = std::str::from_utf8(data) else { return };
         headers.extend(event_headers(&kind, text));
         if let Some(tracker) = &mut self.tracker {

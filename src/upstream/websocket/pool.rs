@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::super::event_class;
 use crate::protocol::codex::continuation::{KnownConversation, OutgoingBody};
+use crate::protocol::codex::event;
 
 /// Maximum number of idle connections. Beyond it, the one that is idle for longest is closed.
 const MAX_IDLE: usize = 32;
@@ -90,7 +90,7 @@ impl Connection {
 
 /// Whether an event, such as rate limits, belongs to no response and may therefore arrive between two.
 fn is_unrelated(data: &[u8]) -> bool {
-    event_class::kind(data).is_some_and(|kind| kind != "error" && !kind.starts_with("response."))
+    event::kind(data).is_some_and(|kind| kind != "error" && !kind.starts_with("response."))
 }
 
 impl ConnectionPool {
