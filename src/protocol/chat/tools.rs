@@ -15,8 +15,7 @@ use crate::protocol::codex::request::Tool;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::to_raw;
-use crate::protocol::upstream_input::parameters::is_web_search;
-use crate::protocol::upstream_input::parameters::{Strict, function_tool, tool_name};
+use crate::protocol::upstream_input::parameters::{Strict, function_tool, is_web_search, tool_name, web_search_tool};
 use crate::protocol::upstream_input::{CallKind, names};
 
 /// A tool that the client declared, in the backend's form, and what has to be remembered of the declaration.
@@ -70,26 +69,8 @@ impl<'a> DeclaredTool<'a> {
 
     /// Reads a web search tool, or `web_search_options`.
     pub(super) fn web_search(options: &Field<'a, '_>) -> Result<Self, ProxyError> {
-        let members = options.object()?;
-        let tool = WebSearch {
-            r#type: "web_search",
-            search_context_size: options.optional_text(&members, "search_context_size")?,
-            filters: options.member(&members, "filters").map(|filters| filters.raw()),
-            user_location: options.member(&members, "user_location").map(|place| location(&place)).transpose()?,
-        };
-        Ok(Self { tool: Tool::raw(Cow::Owned(to_raw(&tool))), identity: ToolIdentity::WebSearch })
+        Ok(Self { tool: web_search_tool(options)?, identity: ToolIdentity::WebSearch })
     }
-}
-
-#[derive(Serialize)]
-struct WebSearch<'a> {
-    r#type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    search_context_size: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filters: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_location: Option<RawObject<'a>>,
 }
 
 #[derive(Serialize)]
@@ -133,18 +114,6 @@ fn input_format<'a>(format: &Field<'a, '_>) -> Result<Cow<'a, RawValue>, ProxyEr
     let member = |name| grammar.required(&inner, name).map(|member| member.raw());
     let grammar = Grammar { r#type: "grammar", syntax: member("syntax")?, definition: member("definition")? };
     Ok(Cow::Owned(to_raw(&grammar)))
-}
-
-/// Converts a user location: the backend has the members of `approximate` one level higher.
-fn location<'a>(place: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError> {
-    let members = place.object()?;
-    let inner = place.member(&members, "approximate").map(|inner| inner.object().map(Cow::into_owned)).transpose()?;
-    let mut members = members.into_owned();
-    if let Some(inner) = inner {
-        members.remove("approximate");
-        members.append(inner);
-    }
-    Ok(members)
 }
 
 /// All tools of a request.

@@ -1,5 +1,6 @@
 //! Reads `think`: the reasoning effort, and whether reasoning is visible.
 
+use super::tools::ToolSet;
 use crate::error::ProxyError;
 use crate::protocol::Context;
 use crate::protocol::json::path::Field;
@@ -37,18 +38,23 @@ impl Think {
         self != Self::Off
     }
 
-    pub(super) fn traits(self) -> RequestTraits {
-        RequestTraits { thinks: matches!(self, Self::On | Self::Level(_)), searches: false }
+    pub(super) fn traits(self, tools: &ToolSet<'_>) -> RequestTraits {
+        RequestTraits { thinks: matches!(self, Self::On | Self::Level(_)), searches: tools.has_web_search }
     }
 
     /// The effort for the backend; `None` leaves it to the model. There is no warning if the model can't turn reasoning
     /// off, because clients request that by default.
-    pub(super) fn effort(self, model: &ResolvedModel, context: &mut Context<'_>) -> Option<Effort> {
+    pub(super) fn effort(
+        self,
+        model: &ResolvedModel,
+        traits: RequestTraits,
+        context: &mut Context<'_>,
+    ) -> Option<Effort> {
         let (requested, warning) = match self {
             Self::Unset | Self::On => (None, ClampWarning::Noted),
             Self::Off => (Some(Effort::None), ClampWarning::Silent),
             Self::Level(effort) => (Some(effort), ClampWarning::Noted),
         };
-        parameters::effort_for(model, requested, self.traits(), warning, context)
+        parameters::effort_for(model, requested, traits, warning, context)
     }
 }

@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use super::message;
 use super::render::{RenderOptions, ReplyOptions};
 use super::request::OllamaRequest;
-use super::{OllamaReply, tools, untagged};
+use super::tools::ToolSet;
+use super::{OllamaReply, untagged};
 use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{ExtraMembers, Reasoning, ToolChoice};
@@ -31,9 +32,10 @@ pub fn translate<'a>(
     let without_backend = request.reason_without_prompt();
     let token_limit = request.model_options.token_limit(options.token_limit, &mut request.ignored)?;
     context.warnings.ignored_members(&request.ignored);
-    let model = context.models.resolve_for(untagged(&name, context.models), request.think.traits());
-    let effort = request.think.effort(&model, context);
-    let (tools, names) = tools::collect(std::mem::take(&mut request.tools));
+    let tools = ToolSet::new(std::mem::take(&mut request.tools));
+    let traits = request.think.traits(&tools);
+    let model = context.models.resolve_for(untagged(&name, context.models), traits);
+    let effort = request.think.effort(&model, traits, context);
     let mut conversation = message::convert(std::mem::take(&mut request.messages));
     let mut input = items(std::mem::take(&mut conversation.entries), OutputScope::Turn, &mut context.warnings);
     let instructions = match without_backend {
@@ -52,7 +54,7 @@ pub fn translate<'a>(
         model: Cow::Owned(model.slug),
         instructions,
         input,
-        tools,
+        tools: tools.upstream,
         tool_choice: ToolChoice::Auto,
         parallel_tool_calls: true,
         reasoning: Reasoning { effort, summary: Some(Cow::Borrowed("auto")) },
@@ -66,7 +68,7 @@ pub fn translate<'a>(
     let options = ReplyOptions {
         commands: context.commands,
         model: name,
-        names,
+        names: tools.renamed,
         prompt_characters: if may_be_cut { upstream.characters() } else { 0 },
         stop: request.model_options.stop,
         token_limit,

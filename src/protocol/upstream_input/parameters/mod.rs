@@ -7,12 +7,14 @@
 mod response_format;
 mod token_limit;
 mod tool_choice;
+mod web_search;
 
 use std::borrow::Cow;
 
 pub use response_format::{ASK_FOR_JSON, ResponseFormat, mentions_json};
 pub use token_limit::{TokenLimits, enforced_limit};
 pub use tool_choice::tool_choice_keyword;
+pub use web_search::{is_web_search, web_search_tool};
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{ServiceTier, Tool};
@@ -42,12 +44,6 @@ pub struct CommonOptions {
 /// If the value is not a boolean.
 pub fn mode(stream: &Field<'_, '_>) -> Result<Mode, ProxyError> {
     Ok(if stream.flag()? { Mode::Stream } else { Mode::Document })
-}
-
-/// Whether a tool type is one of the names of web search, such as `web_search_preview`.
-#[must_use]
-pub fn is_web_search(kind: &str) -> bool {
-    kind.starts_with("web_search")
 }
 
 /// Reads `stream_options.include_usage`.
