@@ -1,13 +1,13 @@
 //! State that outlives a request, since the backend stores no conversations.
 //!
-//! [`Responses`] stores responses for clients that continue them by id. [`Reasoning`] caches reasoning items that Chat
+//! [`Responses`] stores responses for clients that continue them by id. [`ReplayedItems`] caches reasoning items that Chat
 //! clients can't send back, if this is enabled. [`UsageTotals`] counts requests and tokens, and [`CacheStats`] records
 //! how much of each conversation came from the backend's cache. Everything is bounded; only responses and totals can
 //! be stored on disk. This module knows no protocol and doesn't read what it stores.
 
 mod cache_stats;
 mod file;
-mod reasoning;
+mod replayed_items;
 mod responses;
 mod shares;
 mod usage;
@@ -17,7 +17,7 @@ pub use cache_stats::{
     TurnStats,
 };
 pub use file::DatabaseError;
-pub use reasoning::{PrecedingReasoning, Reasoning, ReasoningScope};
+pub use replayed_items::{PrecedingItems, ReplayScope, ReplayedItems};
 pub use responses::{DeleteError, Item, ResponseOwner, ResponseRecord, Responses};
 pub use usage::{Day, Tokens, UsageReport, UsageRow, UsageStore, UsageSum, UsageTotals};
 

@@ -26,8 +26,8 @@ use super::budget::Reservation;
 use super::document::{self, Document};
 use super::guarded_body::GuardedBody;
 use super::http_response::{json_response, stream_response, with_headers, with_warnings};
+use super::item_replay::{ItemReplay, ReasoningReplay};
 use super::paths::PathModel;
-use super::reasoning_replay::ReasoningReplay;
 use super::request_log::{RequestId, RequestRecord, ServedRequest};
 use super::response_store::ResponseStore;
 use super::response_stream::{AbortSignal, Framing, HttpFraming, ReplyProcessor, ResponseStream};
@@ -36,7 +36,7 @@ use super::{Services, account, body, depth_limit, models, usage};
 use crate::blocking::off_thread;
 use crate::command_hint;
 use crate::error::{Fault, ProxyError};
-use crate::history::{ConversationKey, Reasoning, ReasoningScope};
+use crate::history::{ConversationKey, ReplayScope};
 use crate::protocol::models::Models;
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
 use crate::token_source::TokenSource;
@@ -47,8 +47,8 @@ use crate::upstream::{BackendResponse, ForwardedHeaders, Pending};
 pub(super) struct Handler<D: Dialect> {
     pub(super) services: Arc<Services>,
     pub(super) options: Arc<D::Options>,
-    /// Reasoning to replay; `None` if replay is off, or if clients of this API send reasoning back themselves.
-    pub(super) reasoning: Option<Arc<Reasoning>>,
+    /// Whether reasoning is replayed to the backend.
+    pub(super) reasoning: ReasoningReplay,
     pub(super) limits: Limits,
     /// Cancelled when the drain time has passed.
     pub(super) abort: CancellationToken,
@@ -85,17 +85,13 @@ pub(super) struct OpenedReply<'r, R> {
 
 impl<D: Dialect> Clone for Handler<D> {
     fn clone(&self) -> Self {
-        self.for_dialect(Arc::clone(&self.options), self.reasoning.clone())
+        self.for_dialect(Arc::clone(&self.options), self.reasoning)
     }
 }
 
 impl<D: Dialect> Handler<D> {
     /// A handler for another API format with the same services and limits.
-    pub(super) fn for_dialect<E: Dialect>(
-        &self,
-        options: Arc<E::Options>,
-        reasoning: Option<Arc<Reasoning>>,
-    ) -> Handler<E> {
+    pub(super) fn for_dialect<E: Dialect>(&self, options: Arc<E::Options>, reasoning: ReasoningReplay) -> Handler<E> {
         Handler {
             services: Arc::clone(&self.services),
             options,
@@ -172,7 +168,7 @@ where
         opened.map_err(|error| with_model_hint(error, &models, &slug))
     }
 
-    /// Sends a translated request, with reasoning to replay. Returns when the backend's response is committed.
+    /// Sends a translated request, with the items to replay. Returns when the backend's response is committed.
     async fn send<'r>(
         &'r self,
         parts: &Parts,
@@ -193,11 +189,9 @@ where
         if let Some(record) = record.as_deref() {
             record.set_model(&plan.upstream.model, plan.mode);
         }
-        let mut reasoning = self.reasoning_replay(key_name(parts), &plan.upstream.model, &account.id);
+        let mut replay = self.item_replay(key_name(parts), &plan.upstream.model, &account.id);
         let store = store.with_account(&account.id);
-        if let Some(reasoning) = &mut reasoning {
-            reasoning.restore(&mut plan.upstream);
-        }
+        replay.restore(&mut plan.upstream);
         let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let codex = D::forwarded_headers(&parts.headers);
         let forwarded = ForwardedHeaders { originator, codex, ..ForwardedHeaders::default() };
@@ -221,10 +215,9 @@ where
         if let Some(record) = record {
             record.set_served(served);
         }
-        if let Some(reasoning) = &reasoning {
-            reasoning.forget_rejected(&backend_response.warnings);
-        }
-        let processor = ReplyProcessor { reply: plan.reply, reasoning, store, billed: None };
+        replay.forget_rejected(&backend_response.warnings);
+        let replay = replay.with_proxy_tools(backend_response.events.has_proxy_tools());
+        let processor = ReplyProcessor { reply: plan.reply, replay: Some(replay), store, billed: None };
         Ok(OpenedReply { mode: plan.mode, processor, backend_response, warnings, pending })
     }
 
@@ -258,11 +251,9 @@ where
         Ok(PlannedRequest { plan, warnings: context.warnings, account })
     }
 
-    fn reasoning_replay(&self, key: Option<&str>, model: &str, account: &str) -> Option<ReasoningReplay> {
-        let stored = self.reasoning.as_ref()?;
-        let scope =
-            ReasoningScope { key: key.map(str::to_owned), account: account.to_owned(), model: model.to_owned() };
-        Some(ReasoningReplay::new(Arc::clone(stored), scope))
+    fn item_replay(&self, key: Option<&str>, model: &str, account: &str) -> ItemReplay {
+        let scope = ReplayScope { key: key.map(str::to_owned), account: account.to_owned(), model: model.to_owned() };
+        ItemReplay::new(Arc::clone(&self.services.replayed), scope, self.reasoning)
     }
 
     /// Responds with a stream, or with a document once it is complete.

@@ -27,6 +27,7 @@ mod handler;
 mod health;
 mod http_response;
 mod images;
+mod item_replay;
 mod listen;
 mod metrics;
 mod middleware;
@@ -37,7 +38,6 @@ mod otlp;
 mod pace;
 mod page;
 mod paths;
-mod reasoning_replay;
 mod refusals;
 mod relay;
 mod request_log;
@@ -59,7 +59,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::history::{CacheStats, Reasoning, Responses, UsageTotals};
+use crate::history::{CacheStats, ReplayedItems, Responses, UsageTotals};
 use crate::protocol::models::{Models, Rules};
 use crate::protocol::{chat, responses};
 use crate::token_source::TokenSource;
@@ -131,8 +131,10 @@ pub struct Services {
     pub upstream: Arc<Upstream>,
     /// Source of the bearer tokens.
     pub tokens: Arc<dyn TokenSource>,
-    /// Reasoning to replay to the backend; `None`: replay is off.
-    pub reasoning: Option<Arc<Reasoning>>,
+    /// Items of earlier responses to replay to the backend.
+    pub replayed: Arc<ReplayedItems>,
+    /// Whether reasoning is among them (`chat.reasoning_replay`).
+    pub replays_reasoning: bool,
     /// Stored responses, which clients can continue or retrieve.
     pub history: Arc<Responses>,
     /// Usage totals.

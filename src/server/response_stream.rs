@@ -20,13 +20,13 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::reasoning_replay::ReasoningReplay;
+use super::item_replay::ItemReplay;
 use super::request_log::RequestRecord;
 use super::response_store::ResponseStore;
 use crate::error::ProxyError;
 use crate::protocol::codex::{Usage, failure};
-use crate::protocol::{Encoder, Fold, Reply, Sink, Summary, UpstreamEvent, Wire};
-use crate::upstream::EventStream;
+use crate::protocol::{Encoder, Fold, Reply, Sink, Summary, Wire};
+use crate::upstream::ReplyEvents;
 use write_batching::BatchWindow;
 
 /// A chunk is sent when it has this size, even if more events are available.
@@ -67,7 +67,7 @@ pub(super) struct HttpFraming {
 /// A streaming response.
 pub(super) struct ResponseStream<R, F> {
     /// `None` once no more events are needed.
-    events: Option<EventStream>,
+    events: Option<ReplyEvents>,
     processor: ReplyProcessor<R>,
     framing: F,
     /// Whether [`Reply::on_commit`] has been called.
@@ -87,8 +87,8 @@ pub(super) type AbortSignal = BoxFuture<'static, ProxyError>;
 #[derive(Debug)]
 pub(super) struct ReplyProcessor<R> {
     pub(super) reply: R,
-    /// Observes reasoning to store, if replay is on.
-    pub(super) reasoning: Option<ReasoningReplay>,
+    /// Stores items for later requests.
+    pub(super) replay: Option<ItemReplay>,
     /// Where the response is stored.
     pub(super) store: ResponseStore,
     /// Usage that the backend reported for a failed response, which the reply's summary doesn't include.
@@ -135,7 +135,7 @@ impl<R: Reply> Framing<R> for HttpFraming {
 
 impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
     pub(super) fn new(
-        events: EventStream,
+        events: ReplyEvents,
         processor: ReplyProcessor<R>,
         framing: F,
         keepalive: Option<Duration>,
@@ -177,6 +177,7 @@ impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
             let Poll::Ready(next) = Pin::new(&mut *events).poll_next(cx) else { break };
             has_new = true;
             self.record.count_event(events.first_content());
+            self.processor.note_hidden(events);
             if let Some(Err(error)) = &next {
                 self.record.set_error(error);
             }
@@ -288,15 +289,25 @@ impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for ResponseStream<R, F> {
 
 impl<R: Reply> ReplyProcessor<R> {
     /// Processes a whole response. The reply folds it into a document.
-    pub(super) async fn fold(&mut self, mut events: EventStream, record: &mut RequestRecord) {
+    pub(super) async fn fold(&mut self, mut events: ReplyEvents, record: &mut RequestRecord) {
         loop {
             let next = events.next().await;
             record.count_event(events.first_content());
+            self.note_hidden(&mut events);
             if self.process_next(next, &mut Fold).is_break() {
                 break;
             }
         }
         self.finish(record);
+    }
+
+    /// Notes the calls that the proxy has run before the next event.
+    fn note_hidden(&mut self, events: &mut ReplyEvents) {
+        if let Some(replay) = &mut self.replay
+            && events.has_proxy_tools()
+        {
+            replay.note_hidden(events.take_hidden());
+        }
     }
 
     /// Processes an event or the end of the stream. Breaks when no more events are needed.
@@ -308,8 +319,8 @@ impl<R: Reply> ReplyProcessor<R> {
         let cut = match next {
             Some(Ok(data)) => {
                 let text = std::str::from_utf8(&data).unwrap_or(UNREADABLE);
-                if let Some(reasoning) = &mut self.reasoning {
-                    reasoning.observe(&UpstreamEvent::decode(text), text);
+                if let Some(replay) = &mut self.replay {
+                    replay.observe(text);
                 }
                 self.process_event(text, sink);
                 if !self.reply.is_finished() {
@@ -325,16 +336,16 @@ impl<R: Reply> ReplyProcessor<R> {
         ControlFlow::Break(())
     }
 
-    /// Passes an event to the reply, without noting its reasoning.
+    /// Passes an event to the reply, without noting its items.
     pub(super) fn process_event(&mut self, data: &str, sink: &mut impl Sink<R::Encoder>) {
         self.reply.on_event(R::Upstream::from(data), sink);
     }
 
     /// Starts over with the response of another attempt, which has these warnings.
     pub(super) fn restarted(mut self, warnings: &[String]) -> Self {
-        if let Some(reasoning) = &mut self.reasoning {
-            reasoning.restart();
-            reasoning.forget_rejected(warnings);
+        if let Some(replay) = &mut self.replay {
+            replay.restart();
+            replay.forget_rejected(warnings);
         }
         Self { reply: self.reply.restarted(), billed: None, ..self }
     }

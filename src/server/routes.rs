@@ -17,6 +17,7 @@ use super::api_flavor::{ApiFlavor, refuse_unread};
 use super::audio::Transcriptions;
 use super::handler::{Handler, Limits};
 use super::images::Images;
+use super::item_replay::ReasoningReplay;
 use super::listen::Shutdown;
 use super::middleware::{self, PolicySource};
 use super::paths::{CanonicalPath, DoubledPrefix};
@@ -49,7 +50,7 @@ pub(super) fn service(
     let chat = Handler::<Chat> {
         services: Arc::clone(services),
         options: Arc::clone(&services.chat),
-        reasoning: services.reasoning.clone(),
+        reasoning: if services.replays_reasoning { ReasoningReplay::On } else { ReasoningReplay::Off },
         limits: Limits {
             body_bytes: settings.body_limit_bytes,
             body_read: settings.body_read,
@@ -59,7 +60,7 @@ pub(super) fn service(
         state: Arc::clone(&state),
     };
     // Clients of this API send reasoning back themselves.
-    let responses = chat.for_dialect::<Responses>(Arc::clone(&services.responses), None);
+    let responses = chat.for_dialect::<Responses>(Arc::clone(&services.responses), ReasoningReplay::Off);
     let sockets = WebSocketHandler::new(&responses, settings.socket_lifetime, shutdown);
     let relayed = relay_routes(&responses);
     let media = media_routes(settings, &responses);
@@ -104,8 +105,8 @@ pub(super) fn service(
 /// Chat Completions, and the legacy Completions API.
 fn chat_routes(chat: Handler<Chat>) -> Router<Arc<Services>> {
     let options = Arc::new(chat.options.common());
-    // Requests have no tool calls, which reasoning is stored under.
-    let completions = chat.for_dialect::<Completions>(options, None);
+    // Requests have no tool calls, which items are stored under.
+    let completions = chat.for_dialect::<Completions>(options, ReasoningReplay::Off);
     Router::new()
         .route("/v1/chat/completions", only("POST", post(move |request: Request| chat.clone().handle(request))))
         .route("/v1/completions", only("POST", post(move |request: Request| completions.clone().handle(request))))
@@ -114,7 +115,7 @@ fn chat_routes(chat: Handler<Chat>) -> Router<Arc<Services>> {
 /// The Responses API.
 fn responses_routes(sockets: WebSocketHandler, handler: Handler<Responses>) -> Router<Arc<Services>> {
     let counter = handler.clone();
-    let compactor = handler.for_dialect::<Compaction>(Arc::clone(&handler.options), None);
+    let compactor = handler.for_dialect::<Compaction>(Arc::clone(&handler.options), ReasoningReplay::Off);
     let create = post(move |request: Request| handler.clone().handle(request));
     let create = create.get(move |request: Request| sockets.clone().open(request));
     Router::new()
@@ -133,7 +134,7 @@ fn responses_routes(sockets: WebSocketHandler, handler: Handler<Responses>) -> R
 fn messages_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
     let options = Arc::new(base.options.common());
     // Clients of this API send reasoning back themselves.
-    let handler = base.for_dialect::<Messages>(options, None);
+    let handler = base.for_dialect::<Messages>(options, ReasoningReplay::Off);
     let counter = handler.clone();
     Router::new()
         .route("/v1/messages", only("POST", post(move |request: Request| handler.clone().handle(request))))
@@ -156,9 +157,9 @@ fn page_routes(state: &Arc<ServerState>) -> Router<Arc<Services>> {
 /// Ollama's API.
 fn ollama_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
     let options = Arc::new(base.options.common());
-    let chat = base.for_dialect::<ollama::Chat>(Arc::clone(&options), base.reasoning.clone());
-    // Requests have no tool calls, which reasoning is stored under.
-    let generate = base.for_dialect::<ollama::Generate>(options, None);
+    let chat = base.for_dialect::<ollama::Chat>(Arc::clone(&options), base.reasoning);
+    // Requests have no tool calls, which items are stored under.
+    let generate = base.for_dialect::<ollama::Generate>(options, ReasoningReplay::Off);
     let describer = chat.clone();
     Router::new()
         .route("/api/chat", only("POST", post(move |request: Request| chat.clone().handle(request))))

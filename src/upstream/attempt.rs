@@ -13,32 +13,40 @@ use super::cassette::{Outcome, Playback, Recording};
 use super::client::{self, HttpRequest};
 use super::counters::OpenResponse;
 use super::headers::{client_headers, codex_client_headers, record_failed_id, request_id};
+use super::outgoing::OutgoingRequest;
 use super::region::OnRefusedToken;
 use super::response_body::ResponseBody;
 use super::stream::Limits;
 use super::websocket::{EncodedRequest, OpenError, OpenedStream};
-use super::{BackendResponse, EventStream, ForwardedHeaders, Upstream};
+use super::{EventStream, ForwardedHeaders, Upstream};
 use crate::blocking::off_thread;
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError};
-use crate::protocol::codex;
-use crate::protocol::codex::request::Omissions;
 use crate::token_source::Bearer;
+
+/// A committed response to one attempt.
+#[derive(Debug)]
+pub(super) struct AttemptResponse {
+    pub(super) events: EventStream,
+    /// Headers for the client.
+    pub(super) headers: HeaderMap,
+    /// The backend's request id.
+    pub(super) request_id: Option<String>,
+}
 
 impl Upstream {
     /// Makes one attempt, and reads its response up to the commit point.
     pub(super) async fn attempt(
         &self,
-        request: &codex::Request<'_>,
-        omitted: &Omissions,
+        request: &OutgoingRequest,
         forwarded: &ForwardedHeaders,
         bearer: &Bearer,
         on_refused: OnRefusedToken,
-    ) -> Result<BackendResponse, ProxyError> {
+    ) -> Result<AttemptResponse, ProxyError> {
         let request_headers = self.request_headers(bearer);
         let origin = self.origins.origin(&self.http, &request_headers, on_refused).await?;
-        let headers = request_headers.responses(request, omitted, forwarded, origin.region)?;
-        let body = off_thread(request.written_bytes(), || request.encode(omitted));
+        let headers = request_headers.responses(request, forwarded, origin.region)?;
+        let body = request.body.clone();
         let open = self.counters.begin();
         let recording = self.recorder.as_ref().map(|recorder| recorder.start_recording(&headers, &body));
         let opened = match &self.player {
@@ -158,16 +166,15 @@ impl Upstream {
         forwarded: &ForwardedHeaders,
         bearer: &Bearer,
         open: OpenResponse,
-    ) -> BackendResponse {
+    ) -> AttemptResponse {
         events.set_open_guard(open);
         events.count_unknown(&self.unknown_events);
         events.observe_quota(self.quota.observer(&bearer.account.id));
         self.catalogue.check_etag(received);
-        BackendResponse {
+        AttemptResponse {
             events,
             headers: headers_for_client(received, forwarded),
             request_id: request_id(received).map(str::to_owned),
-            warnings: Vec::new(),
         }
     }
 

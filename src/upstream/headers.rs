@@ -6,10 +6,11 @@
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
+use super::outgoing::OutgoingRequest;
 use super::{ForwardedHeaders, Settings};
 use crate::error::ProxyError;
 use crate::protocol::codex::lite;
-use crate::protocol::codex::request::{Omissions, Request, ServiceTier, WireFormat};
+use crate::protocol::codex::request::ServiceTier;
 use crate::token_source::{AuthError, Bearer};
 
 const ACCOUNT: HeaderName = HeaderName::from_static("chatgpt-account-id");
@@ -33,8 +34,7 @@ impl RequestHeaders<'_> {
     /// Headers of `POST /responses`. `routing` is the region of the account, if it is bound to one.
     pub(super) fn responses(
         &self,
-        request: &Request<'_>,
-        omitted: &Omissions,
+        request: &OutgoingRequest,
         forwarded: &ForwardedHeaders,
         routing: Option<&'static str>,
     ) -> Result<HeaderMap, ProxyError> {
@@ -42,18 +42,18 @@ impl RequestHeaders<'_> {
         self.add_client_name(&mut headers, forwarded);
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        put(&mut headers, SESSION, &request.prompt_cache_key);
-        let tier = request.service_tier.filter(|_| !omitted.contains("service_tier")).map(|tier| match tier {
+        put(&mut headers, SESSION, &request.session);
+        let tier = request.service_tier.map(|tier| match tier {
             ServiceTier::Priority => ";tier=priority",
         });
         put(&mut headers, ROUTING_HINT, &format!("model={}{}", request.model, tier.unwrap_or_default()));
         if let Some(routing) = routing {
             headers.insert(ROUTING_OVERRIDE, HeaderValue::from_static(routing));
         }
-        if request.is_compaction() {
+        if request.is_compaction {
             headers.insert(FEATURES, HeaderValue::from_static("remote_compaction_v2"));
         }
-        if request.format != WireFormat::Classic {
+        if request.is_lite() {
             headers.insert(lite::HEADER, HeaderValue::from_static("true"));
         }
         forwarded.add_to(&mut headers);

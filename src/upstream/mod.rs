@@ -5,7 +5,7 @@
 //! until a response is *committed*: output or its successful end has arrived, or `commit_after` has passed since its
 //! first event. Until then a failure leads to another attempt, or is returned as an error with a status. A later failure
 //! is passed on in the stream. A caller that has sent nothing to its client yet can call [`Pending::retry`] instead, and
-//! open another response. Dropping an [`EventStream`], or the future that opens one, drops the connection or HTTP/2
+//! open another response. Dropping a [`ReplyEvents`], or the future that opens one, drops the connection or HTTP/2
 //! stream behind it.
 
 mod attempt;
@@ -17,16 +17,19 @@ mod compression;
 mod counters;
 mod event_class;
 mod headers;
+mod outgoing;
 mod pending;
 mod quota;
 mod region;
 mod rejected_params;
+mod reply_events;
 mod request_token;
 mod response_body;
 mod retry_policy;
 mod settings;
 mod side_call;
 mod stream;
+mod tool_rounds;
 mod unknown_events;
 pub mod version;
 mod websocket;
@@ -54,6 +57,7 @@ use headers::RequestHeaders;
 use quota::QuotaTracker;
 use region::{OnRefusedToken, OriginCache};
 use rejected_params::RejectedParams;
+use stream::EventStream;
 use unknown_events::UnknownEvents;
 use websocket::WebSockets;
 
@@ -65,11 +69,11 @@ pub use pending::Pending;
 pub use quota::account_check::AccountStatus;
 pub use quota::snapshot::{Quota, QuotaPace, QuotaWindow};
 pub use rejected_params::RejectedParam;
+pub use reply_events::ReplyEvents;
 pub use request_token::RequestToken;
 pub use response_body::AcceptEncoding;
 pub use settings::Settings;
 pub use side_call::{SideCall, SideResponse, SideTarget};
-pub use stream::EventStream;
 pub use unknown_events::UnknownName;
 pub use websocket::Transport;
 
@@ -122,7 +126,7 @@ pub struct ForwardedHeaders {
 #[derive(Debug)]
 pub struct BackendResponse {
     /// The events, starting with the first of the response.
-    pub events: EventStream,
+    pub events: ReplyEvents,
     /// Headers for the client, such as the quota headers (`x-codex-…`).
     pub headers: HeaderMap,
     /// The backend's request id, for the log.
@@ -172,7 +176,7 @@ impl Upstream {
     /// # Errors
     /// If the limit that the model counts against is known to be exhausted, and no probe of it is due.
     pub fn begin<'r>(
-        &'r self,
+        self: &'r Arc<Self>,
         request: codex::Request<'r>,
         token: RequestToken,
         forwarded: ForwardedHeaders,

@@ -4,22 +4,27 @@
 //! sent nothing to its client, the caller can call [`Pending::retry`] and then open another response: non-streaming
 //! replies are retried until they are complete. All attempts of a request share one retry count and one waiting budget.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::sleep;
 
+use super::attempt::AttemptResponse;
+use super::outgoing::OutgoingRequest;
 use super::region::OnRefusedToken;
 use super::rejected_params::{has_member, omission_warnings};
 use super::retry_policy::{Change, random_jitter};
-use super::{BackendResponse, ForwardedHeaders, RequestToken, Upstream};
+use super::tool_rounds::{RoundBackend, ToolRounds};
+use super::{BackendResponse, EventStream, ForwardedHeaders, ReplyEvents, RequestToken, Upstream};
 use crate::error::ProxyError;
+use crate::protocol::codex::lite::LiteEffects;
 use crate::protocol::codex::request::Omissions;
 use crate::protocol::codex::{self, WireFormat};
 
 /// A request that was prepared with [`Upstream::begin`], and can be attempted any number of times.
 #[derive(Debug)]
 pub struct Pending<'r> {
-    upstream: &'r Upstream,
+    upstream: &'r Arc<Upstream>,
     request: codex::Request<'r>,
     token: RequestToken,
     forwarded: ForwardedHeaders,
@@ -34,7 +39,7 @@ pub struct Pending<'r> {
 
 impl<'r> Pending<'r> {
     pub(super) fn new(
-        upstream: &'r Upstream,
+        upstream: &'r Arc<Upstream>,
         mut request: codex::Request<'r>,
         mut token: RequestToken,
         forwarded: ForwardedHeaders,
@@ -64,19 +69,36 @@ impl<'r> Pending<'r> {
         let Self { upstream, request, forwarded, .. } = self;
         let bearer = self.token.bearer();
         let on_refused = if self.token.is_first() { OnRefusedToken::Report } else { OnRefusedToken::FallBack };
-        let mut response = upstream.attempt(request, &self.omitted, forwarded, bearer, on_refused).await?;
+        let outgoing = OutgoingRequest::new(request, &self.omitted);
+        let AttemptResponse { events, headers, request_id } =
+            upstream.attempt(&outgoing, forwarded, bearer, on_refused).await?;
         self.token.accepted();
         if let Some(member) = &self.rejected {
             upstream.rejected_params.learn(&request.model, member);
         }
-        response.warnings = omission_warnings(request, &self.omitted);
-        response.warnings.extend_from_slice(&self.repairs);
-        if let Some(effects) = request.lite_effects() {
-            upstream.body_forms.record_lite_success(&request.model);
-            response.warnings.extend(effects.warnings);
-            response.events.strip_namespace(effects.namespace);
+        let mut warnings = omission_warnings(request, &self.omitted);
+        warnings.extend_from_slice(&self.repairs);
+        let events = match request.lite_effects() {
+            None => events.into(),
+            Some(effects) => {
+                upstream.body_forms.record_lite_success(&request.model);
+                warnings.extend_from_slice(&effects.warnings);
+                self.lite_events(events, outgoing, effects)
+            }
+        };
+        Ok(BackendResponse { events, headers, request_id, warnings })
+    }
+
+    /// The events of a response to a request in the lite form.
+    fn lite_events(&self, mut events: EventStream, outgoing: OutgoingRequest, effects: LiteEffects) -> ReplyEvents {
+        let LiteEffects { namespace, proxy_tools, .. } = effects;
+        events.strip_namespace(namespace.clone());
+        if proxy_tools.is_empty() {
+            return events.into();
         }
-        Ok(response)
+        let (forwarded, token) = (self.forwarded.clone(), self.token.fork());
+        let backend = RoundBackend::new(self.upstream, outgoing, forwarded, token, namespace, proxy_tools);
+        ReplyEvents::of_rounds(ToolRounds::new(events, backend))
     }
 
     /// Changes the request as the failure requires, and waits until the next attempt is due; the caller makes it with

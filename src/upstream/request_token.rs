@@ -87,6 +87,21 @@ impl RequestToken {
         &self.bearer
     }
 
+    /// A token for a request that belongs to the same client request, with the same retries left.
+    pub(super) fn fork(&self) -> Self {
+        Self {
+            bearer: self.bearer.clone(),
+            source: Arc::clone(&self.source),
+            recoveries: self.recoveries,
+            retries: self.retries.clone(),
+        }
+    }
+
+    /// Whether this token, of the same request, was replaced more often.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        self.recoveries > other.recoveries
+    }
+
     /// Whether the token was never replaced.
     pub(super) fn is_first(&self) -> bool {
         self.recoveries == 0

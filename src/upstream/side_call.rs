@@ -86,7 +86,7 @@ impl Upstream {
                     token.accepted();
                     return Ok(response);
                 }
-                Err(error) => self.retry_call(call, token, error).await?,
+                Err(error) => self.retry_unchanged(call.model.as_deref(), token, error).await?,
             }
         }
     }
@@ -114,9 +114,15 @@ impl Upstream {
         Ok(SideResponse::new(&received, body, &call.forwarded, self.settings.idle_timeout))
     }
 
-    /// Waits until the next attempt is due, or returns the failure.
-    async fn retry_call(&self, call: &SideCall, token: &mut RequestToken, error: ProxyError) -> Result<(), ProxyError> {
-        if let Some(model) = &call.model {
+    /// Waits until the next attempt at the same request is due, or returns the failure. `model` is that whose limit the
+    /// request counts against.
+    pub(super) async fn retry_unchanged(
+        &self,
+        model: Option<&str>,
+        token: &mut RequestToken,
+        error: ProxyError,
+    ) -> Result<(), ProxyError> {
+        if let Some(model) = model {
             self.quota.record_failure(&token.bearer().account.id, model, &error);
         }
         let Some(retry) = token.retries.next_attempt(&error, random_jitter()) else { return Err(error) };

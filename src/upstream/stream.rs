@@ -20,12 +20,13 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::cassette::{Outcome, Playback, Recording};
 use super::counters::OpenResponse;
-use super::event_class::{self, EventClass};
+use super::event_class::EventClass;
 use super::quota::QuotaObserver;
 use super::response_body::ResponseBody;
 use super::unknown_events::UnknownEvents;
 use super::websocket::Exchange;
 use crate::error::{Phase, ProxyError};
+use crate::protocol::codex::event;
 use crate::protocol::codex::failure;
 use crate::protocol::codex::lite::ToolNamespace;
 use crate::protocol::codex::rate_limits;
@@ -128,7 +129,7 @@ impl EventStream {
 
     /// A stream of events that have already arrived.
     #[cfg(test)]
-    pub(crate) fn of(events: &[&'static str]) -> Self {
+    pub(super) fn of(events: &[&'static str]) -> Self {
         let (limit, since) = (Duration::MAX, Instant::now());
         let timer = Box::pin(sleep_until(since));
         Self {
@@ -375,7 +376,7 @@ impl EventTimeout {
 }
 
 fn is_rate_limits(data: &[u8]) -> bool {
-    event_class::kind(data).as_deref() == Some(rate_limits::EVENT)
+    event::kind(data).as_deref() == Some(rate_limits::EVENT)
 }
 
 /// Whether an event is empty or `[DONE]`.

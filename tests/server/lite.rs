@@ -40,7 +40,7 @@ fn forms(bench: &Bench) -> Vec<bool> {
 fn with_tools() -> Value {
     let look = json!({"type": "function", "name": "look", "parameters": {"type": "object"}});
     let disk = json!({"type": "namespace", "name": "disk", "description": "", "tools": [look]});
-    json!({"model": "gpt-6.1-sol", "input": "hi", "tools": [look, disk, {"type": "web_search"}]})
+    json!({"model": "gpt-6.1-sol", "input": "hi", "tools": [look, disk, {"type": "local_shell"}]})
 }
 
 async fn respond(bench: &Bench, request: &Value) -> Answer {
@@ -134,7 +134,7 @@ async fn members_that_the_lite_form_lacks_are_named() {
     request["tool_choice"] = json!({"type": "function", "name": "look"});
     let answer = respond(&bench, &request).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.header("x-proxy-warnings"), "ignored:tools.web_search, clamped:tool_choice");
+    assert_eq!(answer.header("x-proxy-warnings"), "ignored:tools.local_shell, clamped:tool_choice");
     let sent = bench.upstream.requests("/responses").remove(0).json();
     let names: Vec<_> = sent["input"][0]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
     assert_eq!(names, ["functions", "disk"]);

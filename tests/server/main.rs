@@ -69,6 +69,7 @@ mod uploads;
 mod usage;
 #[cfg(target_os = "linux")]
 mod users;
+mod web_search;
 mod websocket;
 mod websockets;
 mod wire;

@@ -184,7 +184,7 @@ async fn connections_are_reopened_after_a_sleep() {
     let (fake, clock) = (FakeUpstream::start().await, Arc::new(ManualClock::new()));
     fake.on("/models", Script::json(200, MODELS));
     let http = http().with_clock(Arc::clone(&clock) as _);
-    let upstream = Upstream::new(settings(&fake.url()), http, Arc::new(Tokens::default()));
+    let upstream = Arc::new(Upstream::new(settings(&fake.url()), http, Arc::new(Tokens::default())));
     for opened in [1, 1] {
         upstream.refresh_catalogue().await.unwrap();
         assert_eq!(upstream.counters().connections_opened, opened);

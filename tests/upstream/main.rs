@@ -19,6 +19,7 @@ mod quota;
 mod retries;
 mod routing;
 mod streams;
+mod tool_rounds;
 #[path = "../support/transport.rs"]
 mod transport;
 mod websocket;
@@ -102,7 +103,7 @@ impl TokenSource for Tokens {
 /// A backend, and a client for it.
 struct Bench {
     fake: FakeUpstream,
-    upstream: Upstream,
+    upstream: Arc<Upstream>,
     tokens: Arc<Tokens>,
 }
 
@@ -122,7 +123,7 @@ impl Bench {
         if settings.transport != Transport::Sse {
             http.upgrading_client_for(&settings.url).await.unwrap();
         }
-        let upstream = Upstream::new(settings, http, Arc::clone(&tokens) as Arc<dyn TokenSource>);
+        let upstream = Arc::new(Upstream::new(settings, http, Arc::clone(&tokens) as Arc<dyn TokenSource>));
         Self { fake, upstream, tokens }
     }
 
@@ -179,7 +180,7 @@ fn request() -> Request<'static> {
 
 /// Gets a token and opens a response with it, like the server for each request.
 async fn open(
-    upstream: &Upstream,
+    upstream: &Arc<Upstream>,
     request: Request<'_>,
     forwarded: &ForwardedHeaders,
 ) -> Result<BackendResponse, ProxyError> {

@@ -61,7 +61,7 @@ async fn a_refused_connection_is_reported_with_its_cause() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let upstream = Upstream::new(settings(&url), http(), Arc::new(Tokens::default()));
+    let upstream = Arc::new(Upstream::new(settings(&url), http(), Arc::new(Tokens::default())));
     let error = crate::open(&upstream, request(), &ForwardedHeaders::default()).await.unwrap_err();
     let ProxyError::Unreachable { cause } = error else { panic!("{error:?}") };
     assert!(cause.to_lowercase().contains("refused") && !cause.contains("at_0"), "{cause}");
@@ -73,7 +73,8 @@ async fn a_connection_timeout_is_reported_as_such() {
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     let limit = SECOND / 5;
     let http = HttpClient::new(net::Settings { connect_timeout: limit, ca_file: None, proxy: None });
-    let upstream = Upstream::new(Settings { max_retries: 0, ..settings(&url) }, http, Arc::new(Tokens::default()));
+    let upstream =
+        Arc::new(Upstream::new(Settings { max_retries: 0, ..settings(&url) }, http, Arc::new(Tokens::default())));
     let error = crate::open(&upstream, request(), &ForwardedHeaders::default()).await.unwrap_err();
     assert!(matches!(error, ProxyError::Silent { phase: Phase::Connecting, limit: l } if l == limit), "{error:?}");
 }

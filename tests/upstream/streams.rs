@@ -124,7 +124,7 @@ async fn dropping_an_open_call_closes_the_connection_in_every_phase() {
 async fn dropping_an_open_call_stops_connecting() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/backend-api/codex", listener.local_addr().unwrap().port());
-    let upstream = Upstream::new(settings(&url), http(), Arc::new(Tokens::default()));
+    let upstream = Arc::new(Upstream::new(settings(&url), http(), Arc::new(Tokens::default())));
     let forwarded = ForwardedHeaders::default();
     let mut connection = tokio::select! {
         opened = crate::open(&upstream, request(), &forwarded) => panic!("{opened:?}"),
@@ -165,7 +165,7 @@ pub(crate) async fn over_http2() -> Bench {
     let settings = settings(&fake.url());
     http.client_for(&settings.url).await.unwrap();
     let tokens = Arc::new(Tokens::default());
-    let upstream = Upstream::new(settings, http, Arc::clone(&tokens) as Arc<dyn TokenSource>);
+    let upstream = Arc::new(Upstream::new(settings, http, Arc::clone(&tokens) as Arc<dyn TokenSource>));
     Bench { fake, upstream, tokens }
 }
 

@@ -92,6 +92,24 @@ fn calls(prompt: &Prompt<'_>) -> Vec<Output> {
         Some(ScriptStep::Report(_) | ScriptStep::Summarize(_) | ScriptStep::Finished) => return Vec::new(),
         None => {}
     }
+    let mut calls: Vec<Output> = proxy_search(prompt).into_iter().collect();
+    calls.extend(client_calls(prompt));
+    calls
+}
+
+/// The call of the function that stands for web search in the lite form, if the request asks for a search.
+fn proxy_search(prompt: &Prompt<'_>) -> Option<Output> {
+    let tool = prompt.tools.iter().find(|tool| is_search_function(tool))?;
+    let is_asked = prompt.returned.is_empty() && SEARCH_WORDS.iter().any(|word| prompt.has_word(word));
+    let arguments = json!({ "search_query": [{ "q": quote(prompt.request_text) }] }).to_string();
+    is_asked.then(|| call(tool, Payload::Arguments(arguments)))
+}
+
+fn is_search_function(tool: &ClientTool<'_>) -> bool {
+    tool.namespace == Some("web") && tool.name == "run"
+}
+
+fn client_calls(prompt: &Prompt<'_>) -> Vec<Output> {
     let hints = Hints::read(&prompt.user_text);
     let requested = requested_tools(prompt);
     let is_both = words(prompt.request_text).any(|word| BOTH_WORDS.contains(&word.as_str()));
@@ -124,16 +142,17 @@ fn requested_tools<'p, 'b>(prompt: &'p Prompt<'b>) -> Vec<&'p ClientTool<'b>> {
         return Vec::new();
     }
     let request = prompt.request_text.to_lowercase();
-    let named: Vec<_> = prompt.tools.iter().filter(|tool| request.contains(&tool.name.to_lowercase())).collect();
+    let tools = || prompt.tools.iter().filter(|tool| !is_search_function(tool));
+    let named: Vec<_> = tools().filter(|tool| request.contains(&tool.name.to_lowercase())).collect();
     if !named.is_empty() {
         return named;
     }
-    let mentioned: Vec<_> = prompt.tools.iter().filter(|tool| is_mentioned(tool, prompt)).collect();
+    let mentioned: Vec<_> = tools().filter(|tool| is_mentioned(tool, prompt)).collect();
     if !mentioned.is_empty() {
         return mentioned;
     }
     let is_asked = is_forced || TOOL_WORDS.iter().any(|word| prompt.has_word(word));
-    if is_asked { prompt.tools.iter().take(1).collect() } else { Vec::new() }
+    if is_asked { tools().take(1).collect() } else { Vec::new() }
 }
 
 /// Returns whether the request contains a specific word of the tool's name, such as `weather` of `get_weather`.

@@ -1,7 +1,7 @@
 //! The API of the Codex backend, which every client API is translated to and from.
 //!
 //! [`request`] defines a request; `classic` and [`lite`] write its body, [`continuation`] its WebSocket frame.
-//! [`event`] decodes the events of a response, with their [`item`]s and [`usage`]. [`failure`] parses errors,
+//! [`proxy_tools`] runs tools that the backend doesn't run in the lite form. [`event`] decodes the events of a response, with their [`item`]s and [`usage`]. [`failure`] parses errors,
 //! [`rate_limits`] the reports of the used quota. The wire format is known from recordings of the official client and
 //! from the Responses API reference.
 
@@ -11,6 +11,7 @@ pub mod event;
 pub mod failure;
 pub mod item;
 pub mod lite;
+pub mod proxy_tools;
 pub mod rate_limits;
 pub mod request;
 pub mod usage;

@@ -16,7 +16,7 @@ use crate::server::metrics::Metrics;
 use crate::server::request_log::{RequestId, RequestRecord};
 use crate::server::response_store::ResponseStore;
 use crate::server::state::ServerState;
-use crate::upstream::EventStream;
+use crate::upstream::ReplyEvents;
 
 /// A reply that repeats each event.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ impl Reply for PanickingReply {
 
 fn processor() -> ReplyProcessor<PanickingReply> {
     let store = ResponseStore::new(&Arc::new(Responses::default()), &http::Extensions::new());
-    ReplyProcessor { reply: PanickingReply::default(), reasoning: None, store, billed: None }
+    ReplyProcessor { reply: PanickingReply::default(), replay: None, store, billed: None }
 }
 
 fn record() -> RequestRecord {
@@ -122,7 +122,7 @@ fn record() -> RequestRecord {
 async fn response_to(events: &[&'static str]) -> String {
     let never = std::future::pending().boxed();
     let stream =
-        ResponseStream::new(EventStream::of(events), processor(), HttpFraming::default(), None, never, record());
+        ResponseStream::new(ReplyEvents::of(events), processor(), HttpFraming::default(), None, never, record());
     String::from_utf8(stream.collect::<Vec<_>>().await.concat()).unwrap()
 }
 

@@ -147,7 +147,7 @@ impl SocketRequest {
         record.set_model(&plan.upstream.model, Mode::Stream);
         let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let events = warmup_events(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);
-        let mut processor = ReplyProcessor { reply: plan.reply, reasoning: None, store, billed: None };
+        let mut processor = ReplyProcessor { reply: plan.reply, replay: None, store, billed: None };
         for event in &events {
             processor.process_event(event, frames);
         }

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `instructions` | a developer message before the conversation |
 //! | `tools` | an `additional_tools` item before it, with functions and custom tools in one namespace |
-//! | tools that the backend runs | left out |
+//! | tools that the backend runs | a namespace that the proxy runs ([`proxy_tools`](super::proxy_tools)), or left out |
 //! | `tool_choice` | `auto`; reduces the list of tools (`none`: to nothing); a call can't be forced |
 //! | `parallel_tool_calls` | `false` |
 //! | `detail` of an image | left out |
@@ -29,6 +29,7 @@ use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde_json::value::RawValue;
 
 use super::classic::{Members, put_some};
+use super::proxy_tools::ProxyTool;
 use super::request::{Omissions, Part, Reasoning, Request, Role, WireFormat};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::cache;
@@ -38,6 +39,8 @@ use tools::LiteTools;
 
 /// Members of the classic format that the lite format moves into the input.
 pub const MOVED_MEMBERS: [&str; 2] = ["instructions", "tools"];
+/// The type of the input item that lists the tools.
+pub(super) const ADDITIONAL_TOOLS: &str = "additional_tools";
 /// The only value of `reasoning.context` that the backend accepts in this format.
 const ALL_TURNS: &str = "all_turns";
 
@@ -46,8 +49,16 @@ const ALL_TURNS: &str = "all_turns";
 pub struct LiteEffects {
     /// The namespace to remove from the response.
     pub namespace: ToolNamespace,
+    /// The tools that the proxy has to run.
+    pub proxy_tools: Vec<ProxyTool>,
     /// Warnings about parts of the request that the format can't express.
     pub warnings: Vec<String>,
+}
+
+/// The id of the item that lists these tools, given as a JSON array. Derived from the request, because the prompt cache
+/// needs an unchanged start of the conversation.
+pub(super) fn tools_id(prompt_cache_key: &str, tools: &str) -> String {
+    format!("at_{}", cache::derive(&[prompt_cache_key.as_bytes(), tools.as_bytes()]))
 }
 
 impl Request<'_> {
@@ -57,14 +68,14 @@ impl Request<'_> {
         if self.format != WireFormat::Lite {
             return None;
         }
-        let LiteTools { namespace, mut warnings, .. } = LiteTools::of(self);
+        let LiteTools { namespace, proxy_tools, mut warnings, .. } = LiteTools::of(self);
         if self.input.iter().any(item::loses_detail) {
             warnings.push("ignored:detail".to_owned());
         }
         if self.extra.reasoning.text("context").is_some_and(|context| context != ALL_TURNS) {
             warnings.push("clamped:reasoning.context".to_owned());
         }
-        Some(LiteEffects { namespace: ToolNamespace::new(namespace), warnings })
+        Some(LiteEffects { namespace: ToolNamespace::new(namespace), proxy_tools, warnings })
     }
 }
 
@@ -108,10 +119,8 @@ impl Serialize for Input<'_> {
         let LiteBody { request, namespace, tools, .. } = self.0;
         let mut input = serializer.serialize_seq(None)?;
         if let Some(tools) = tools {
-            // Derived from the request, because the prompt cache needs an unchanged start of the conversation.
-            let id = cache::derive(&[request.prompt_cache_key.as_bytes(), tools.get().as_bytes()]);
-            let id = format!("at_{id}");
-            input.serialize_element(&AdditionalTools { r#type: "additional_tools", id, role: "developer", tools })?;
+            let id = tools_id(&request.prompt_cache_key, tools.get());
+            input.serialize_element(&AdditionalTools { r#type: ADDITIONAL_TOOLS, id, role: "developer", tools })?;
         }
         let content = [Part::InputText(request.instructions.as_ref().into())];
         input.serialize_element(&SystemPrompt { r#type: "message", role: Role::Developer, content })?;

@@ -1,8 +1,8 @@
 //! The tools of a request in the lite format, and the effect of `tool_choice` on them.
 //!
 //! Functions and custom tools are put into one namespace. Namespaces of the client and unknown tools stay beside it.
-//! The format has no tools that the backend runs itself, and no call can be forced: `tool_choice` can only reduce the
-//! list.
+//! The format has no tools that the backend runs itself: the proxy runs some of them, the others are left out. No call
+//! can be forced: `tool_choice` can only reduce the list.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::ADDITIONAL_TOOLS;
+use crate::protocol::codex::proxy_tools::ProxyTool;
 use crate::protocol::codex::request::{Item, Request, Tool, ToolChoice};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::to_raw;
@@ -36,6 +38,8 @@ pub(super) struct LiteTools<'r> {
     pub(super) namespace: Cow<'static, str>,
     /// Warnings about tools and tool choices that the format can't express.
     pub(super) warnings: Vec<String>,
+    /// Tools that the proxy runs, each in a namespace of its own.
+    pub(super) proxy_tools: Vec<ProxyTool>,
     /// Functions and custom tools, which the added namespace contains.
     plain: Vec<&'r Tool<'r>>,
     /// Tools that stay beside it.
@@ -56,6 +60,15 @@ struct Namespace<'o> {
 enum Offered<'o> {
     Namespace(Namespace<'o>),
     Tool(&'o Tool<'o>),
+    Proxy(&'o RawValue),
+}
+
+/// A tool of the request.
+struct ListedTool<'r> {
+    tool: &'r Tool<'r>,
+    id: ToolId<'r>,
+    /// What the proxy runs instead of this tool.
+    replacement: Option<ProxyTool>,
 }
 
 /// What identifies a tool, in `tools` and in `tool_choice`.
@@ -69,22 +82,36 @@ struct ToolId<'r> {
 impl<'r> LiteTools<'r> {
     pub(super) fn of(request: &'r Request<'r>) -> Self {
         let mut warnings = Vec::new();
-        let mut tools: Vec<_> = request.tools.iter().map(|tool| (tool, ToolId::read(tool.json()))).collect();
-        let namespace = unused_name(tools.iter().map(|(_, id)| id), &request.input);
-        tools.retain(|(_, id)| {
+        let ids: Vec<_> = request.tools.iter().map(|tool| (tool, ToolId::read(tool.json()))).collect();
+        let used = used_namespaces(ids.iter().map(|(_, id)| id), &request.input);
+        let mut tools = Vec::with_capacity(ids.len());
+        for (tool, id) in ids {
             let is_hosted = HOSTED.contains(&&*id.kind);
-            if is_hosted {
-                let warning = format!("ignored:tools.{}", id.kind);
-                if !warnings.contains(&warning) {
-                    warnings.push(warning);
-                }
+            let replacement = if is_hosted { ProxyTool::replacing(tool.json()) } else { None };
+            let replacement = replacement.filter(|tool| !used.contains(tool.namespace()));
+            if !is_hosted || replacement.is_some() {
+                tools.push(ListedTool { tool, id, replacement });
+                continue;
             }
-            !is_hosted
-        });
+            let warning = format!("ignored:tools.{}", id.kind);
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
         apply_choice(&request.tool_choice, &mut tools, &mut warnings);
-        let (plain, others): (Vec<_>, Vec<_>) = tools.into_iter().partition(|(_, id)| id.is_plain());
-        let without_ids = |tools: Vec<(&'r Tool<'r>, ToolId<'r>)>| tools.into_iter().map(|(tool, _)| tool).collect();
-        Self { namespace, warnings, plain: without_ids(plain), others: without_ids(others) }
+        let (mut plain, mut others, mut proxy_tools) = (Vec::new(), Vec::new(), Vec::<ProxyTool>::new());
+        for ListedTool { tool, id, replacement } in tools {
+            match replacement {
+                // Several declarations of a hosted tool are one: the first counts.
+                Some(tool) if proxy_tools.iter().all(|other| other.namespace() != tool.namespace()) => {
+                    proxy_tools.push(tool);
+                }
+                Some(_) => {}
+                None if id.is_plain() => plain.push(tool),
+                None => others.push(tool),
+            }
+        }
+        Self { namespace: unused_name(&used), warnings, proxy_tools, plain, others }
     }
 
     /// The JSON array of tools; `None` if there are none.
@@ -92,7 +119,8 @@ impl<'r> LiteTools<'r> {
         let namespace = Namespace { r#type: "namespace", name: &self.namespace, description: "", tools: &self.plain };
         let namespace = (!self.plain.is_empty()).then_some(Offered::Namespace(namespace));
         let others = self.others.iter().map(|tool| Offered::Tool(tool));
-        let tools: Vec<_> = namespace.into_iter().chain(others).collect();
+        let proxy_tools = self.proxy_tools.iter().map(|tool| Offered::Proxy(tool.definition()));
+        let tools: Vec<_> = namespace.into_iter().chain(others).chain(proxy_tools).collect();
         (!tools.is_empty()).then(|| to_raw(&tools))
     }
 }
@@ -116,13 +144,13 @@ impl<'r> ToolId<'r> {
     }
 }
 
-/// A name that no namespace of the client has, neither in `tools` nor in `input`.
-fn unused_name<'l, 'r: 'l>(tools: impl Iterator<Item = &'l ToolId<'r>>, input: &[Item<'_>]) -> Cow<'static, str> {
+/// The names of the client's namespaces, in `tools` and in `input`.
+fn used_namespaces<'l, 'r: 'l>(tools: impl Iterator<Item = &'l ToolId<'r>>, input: &[Item<'_>]) -> BTreeSet<String> {
     let named = tools.filter(|id| id.kind == "namespace").filter_map(|id| id.name.as_deref());
     let mut used: BTreeSet<String> = named.map(str::to_owned).collect();
     for item in input {
         if let Item::Raw { kind, json } = item
-            && kind == "additional_tools"
+            && kind == ADDITIONAL_TOOLS
         {
             let members = RawObject::parse(json.get()).unwrap_or_default();
             used.extend(members.list("tools").into_iter().map(ToolId::read).filter_map(|id| {
@@ -131,6 +159,11 @@ fn unused_name<'l, 'r: 'l>(tools: impl Iterator<Item = &'l ToolId<'r>>, input: &
             }));
         }
     }
+    used
+}
+
+/// A name for the added namespace that the client doesn't use.
+fn unused_name(used: &BTreeSet<String>) -> Cow<'static, str> {
     let mut name = Cow::Borrowed(NAMESPACE);
     for number in 2.. {
         if !used.contains(&*name) {
@@ -142,7 +175,7 @@ fn unused_name<'l, 'r: 'l>(tools: impl Iterator<Item = &'l ToolId<'r>>, input: &
 }
 
 /// Removes the tools that `tool_choice` excludes, and warns about what can't be expressed.
-fn apply_choice(choice: &ToolChoice<'_>, tools: &mut Vec<(&Tool<'_>, ToolId<'_>)>, warnings: &mut Vec<String>) {
+fn apply_choice(choice: &ToolChoice<'_>, tools: &mut Vec<ListedTool<'_>>, warnings: &mut Vec<String>) {
     let json = match choice {
         ToolChoice::Auto => return,
         ToolChoice::None => return tools.clear(),
@@ -154,10 +187,10 @@ fn apply_choice(choice: &ToolChoice<'_>, tools: &mut Vec<(&Tool<'_>, ToolId<'_>)
     let entries =
         if is_list { members.list("tools").into_iter().map(ToolId::read).collect() } else { vec![ToolId::read(json)] };
     let is_selected = |id: &ToolId<'_>| entries.iter().any(|entry| id.is_selected_by(entry));
-    if !is_list && !tools.iter().any(|(_, id)| is_selected(id)) {
+    if !is_list && !tools.iter().any(|tool| is_selected(&tool.id)) {
         return warnings.push(CHOICE_IGNORED.to_owned());
     }
-    tools.retain(|(_, id)| is_selected(id));
+    tools.retain(|tool| is_selected(&tool.id));
     if !is_list || members.text("mode").as_deref() == Some("required") {
         warnings.push(CHOICE_CLAMPED.to_owned());
     }

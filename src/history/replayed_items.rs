@@ -1,8 +1,9 @@
-//! Caches the reasoning items that preceded a tool call, for requests that send the call back with its output.
+//! Caches items of responses that clients don't get and later requests need: reasoning, and the calls that the proxy has
+//! run, with their outputs.
 //!
-//! Entries are found by the call's id within the scope in which the backend accepts them: the same client key, account
-//! and model. An entry expires an hour after its last use. If the cache is full, the least recently used entry of the
-//! key that uses the most is evicted. The items are encrypted by the backend and not parsed here.
+//! Entries are found by the id of the client's item that they precede or replace, within the scope in which the backend
+//! accepts them: the same client key, account and model. An entry expires an hour after its last use. If the cache is
+//! full, the least recently used entry of the key that uses the most is evicted. The items are not parsed here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,9 +21,9 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Approximate size of an entry without its texts.
 const ENTRY_BYTES: usize = 256;
 
-/// Where the backend accepts reasoning items.
+/// Where the backend accepts the items.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReasoningScope {
+pub struct ReplayScope {
     /// Name of the client key, if keys are configured.
     pub key: Option<String>,
     /// Id of the account.
@@ -31,9 +32,9 @@ pub struct ReasoningScope {
     pub model: String,
 }
 
-/// The reasoning items before a tool call, as the backend sent them.
+/// The items before a tool call of the client, as the backend sent them.
 #[derive(Clone, Debug, Default)]
-pub struct PrecedingReasoning {
+pub struct PrecedingItems {
     /// Items before the message that precedes the call.
     pub before_message: Vec<Box<RawValue>>,
     /// Items directly before the call.
@@ -42,7 +43,7 @@ pub struct PrecedingReasoning {
 
 /// The cache, shared by all requests.
 #[derive(Debug, Default)]
-pub struct Reasoning(Mutex<Entries>);
+pub struct ReplayedItems(Mutex<Entries>);
 
 type Key = [u8; 32];
 
@@ -59,15 +60,15 @@ struct Entries {
 struct Entry {
     /// Name of the client key.
     owner: Option<String>,
-    preceding: PrecedingReasoning,
+    preceding: PrecedingItems,
     bytes: usize,
     use_number: u64,
     used_at: Instant,
 }
 
-impl Reasoning {
+impl ReplayedItems {
     /// Stores the items before a call.
-    pub fn insert(&self, scope: &ReasoningScope, call_id: &str, preceding: PrecedingReasoning) {
+    pub fn insert(&self, scope: &ReplayScope, call_id: &str, preceding: PrecedingItems) {
         let bytes = ENTRY_BYTES + preceding.bytes();
         let mut entries = self.entries();
         entries.remove(&scope.key_of(call_id));
@@ -78,7 +79,7 @@ impl Reasoning {
     }
 
     /// Returns the items before a call, and counts this as a use.
-    pub fn get(&self, scope: &ReasoningScope, call_id: &str) -> Option<PrecedingReasoning> {
+    pub fn get(&self, scope: &ReplayScope, call_id: &str) -> Option<PrecedingItems> {
         let mut entries = self.entries();
         entries.evict();
         let Entry { preceding, bytes, .. } = entries.remove(&scope.key_of(call_id))?;
@@ -86,8 +87,13 @@ impl Reasoning {
         Some(preceding)
     }
 
+    /// Whether there are no entries, so that nothing can be found.
+    pub fn is_empty(&self) -> bool {
+        self.entries().by_key.is_empty()
+    }
+
     /// Removes the items before a call, because the backend refuses them.
-    pub fn remove(&self, scope: &ReasoningScope, call_id: &str) {
+    pub fn remove(&self, scope: &ReplayScope, call_id: &str) {
         self.entries().remove(&scope.key_of(call_id));
     }
 
@@ -96,7 +102,7 @@ impl Reasoning {
     }
 }
 
-impl ReasoningScope {
+impl ReplayScope {
     fn key_of(&self, call_id: &str) -> Key {
         let mut digest = Sha256::new();
         for part in [self.key.as_deref().unwrap_or_default(), &self.account, &self.model, call_id] {
@@ -107,7 +113,7 @@ impl ReasoningScope {
     }
 }
 
-impl PrecedingReasoning {
+impl PrecedingItems {
     /// Whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -120,7 +126,7 @@ impl PrecedingReasoning {
 }
 
 impl Entries {
-    fn insert(&mut self, scope: &ReasoningScope, call_id: &str, preceding: PrecedingReasoning, bytes: usize) {
+    fn insert(&mut self, scope: &ReplayScope, call_id: &str, preceding: PrecedingItems, bytes: usize) {
         let (key, owner) = (scope.key_of(call_id), scope.key.clone());
         self.uses += 1;
         self.shares.add(&owner, bytes);
@@ -159,24 +165,24 @@ mod tests {
     use serde_json::value::RawValue;
     use tokio::time::advance;
 
-    use super::{ENTRY_BYTES, LIFETIME, MAX_BYTES, MAX_CALLS, PrecedingReasoning, Reasoning, ReasoningScope};
+    use super::{ENTRY_BYTES, LIFETIME, MAX_BYTES, MAX_CALLS, PrecedingItems, ReplayScope, ReplayedItems};
 
-    fn scope() -> ReasoningScope {
-        ReasoningScope { key: Some("laptop".to_owned()), account: "acct-1".to_owned(), model: "gpt-5.5".to_owned() }
+    fn scope() -> ReplayScope {
+        ReplayScope { key: Some("laptop".to_owned()), account: "acct-1".to_owned(), model: "gpt-5.5".to_owned() }
     }
 
-    fn preceding(length: usize) -> PrecedingReasoning {
+    fn preceding(length: usize) -> PrecedingItems {
         let item = format!("\"{}\"", "x".repeat(length.saturating_sub(2)));
-        PrecedingReasoning { before_call: vec![RawValue::from_string(item).unwrap()], ..PrecedingReasoning::default() }
+        PrecedingItems { before_call: vec![RawValue::from_string(item).unwrap()], ..PrecedingItems::default() }
     }
 
-    fn has(memory: &Reasoning, call_id: &str) -> bool {
+    fn has(memory: &ReplayedItems, call_id: &str) -> bool {
         memory.get(&scope(), call_id).is_some()
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_entry_expires_an_hour_after_its_last_use() {
-        let memory = Reasoning::default();
+        let memory = ReplayedItems::default();
         memory.insert(&scope(), "call_1", preceding(9));
         let almost = LIFETIME.checked_sub(Duration::from_secs(1)).unwrap();
         advance(almost).await;
@@ -190,12 +196,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn another_key_account_or_model_finds_nothing() {
-        let memory = Reasoning::default();
+        let memory = ReplayedItems::default();
         memory.insert(&scope(), "call_1", preceding(9));
         for other in [
-            ReasoningScope { key: None, ..scope() },
-            ReasoningScope { account: "acct-2".to_owned(), ..scope() },
-            ReasoningScope { model: "gpt-5.4".to_owned(), ..scope() },
+            ReplayScope { key: None, ..scope() },
+            ReplayScope { account: "acct-2".to_owned(), ..scope() },
+            ReplayScope { model: "gpt-5.4".to_owned(), ..scope() },
         ] {
             assert!(memory.get(&other, "call_1").is_none(), "{other:?}");
         }
@@ -206,7 +212,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_least_recently_used_entry_is_evicted() {
-        let memory = Reasoning::default();
+        let memory = ReplayedItems::default();
         for call in 0..MAX_CALLS {
             memory.insert(&scope(), &format!("call_{call}"), preceding(9));
         }
@@ -218,7 +224,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_size_is_bounded() {
-        let memory = Reasoning::default();
+        let memory = ReplayedItems::default();
         let half = MAX_BYTES / 2 - ENTRY_BYTES;
         for call in ["call_1", "call_2", "call_3", "call_3"] {
             memory.insert(&scope(), call, preceding(half));
@@ -232,8 +238,8 @@ mod tests {
 
     #[test]
     fn one_key_can_not_evict_entries_of_another() {
-        let memory = Reasoning::default();
-        let other = ReasoningScope { key: Some("batch".to_owned()), ..scope() };
+        let memory = ReplayedItems::default();
+        let other = ReplayScope { key: Some("batch".to_owned()), ..scope() };
         memory.insert(&scope(), "mine", preceding(9));
         for number in 0..=MAX_CALLS {
             memory.insert(&other, &format!("call_{number}"), preceding(9));

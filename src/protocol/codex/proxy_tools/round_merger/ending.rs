@@ -1,0 +1,86 @@
+//! Ends a round: holds its terminal event back, or turns it into that of the client's response.
+
+use std::collections::BTreeSet;
+
+use super::{Event, IDENTITY, Merged, RoundMerger, id_of};
+use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::json::splice::Splice;
+
+/// How a round ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RoundEnd {
+    Completed,
+    /// With a failure or at a limit: its calls may be incomplete.
+    Early,
+}
+
+impl RoundMerger {
+    /// Ends the round, or the client's response.
+    pub(super) fn ended(&mut self, event: &Event<'_>, end: RoundEnd) -> Merged {
+        let response = event.members.get("response").and_then(|response| RawObject::parse(response.get()).ok());
+        let response = response.unwrap_or_default();
+        let mut events = self.record_listed(&response);
+        if let Some(usage) = response.get("usage") {
+            self.usage.add(usage);
+        }
+        let is_changed = !self.is_first_round || !self.begun.is_empty() || self.numbers.has_changed();
+        if end == RoundEnd::Completed && !self.calls.is_empty() {
+            self.end = Some(event.text.to_owned());
+        } else if is_changed {
+            events.push(self.terminal_event(event.text, &event.members));
+        } else {
+            return Merged::Unchanged;
+        }
+        Merged::Events(events)
+    }
+
+    /// Records the items that only the terminal event lists, where that matters: if it will be replaced.
+    fn record_listed(&mut self, response: &RawObject<'_>) -> Vec<String> {
+        let listed = response.list("output");
+        let mut events = Vec::new();
+        let known: BTreeSet<String> = self.items.values().filter_map(|item| id_of(item)).collect();
+        for (position, item) in (0_u64..).zip(listed) {
+            let index = self.base + position;
+            let is_known = id_of(item).map_or_else(|| self.items.contains_key(&index), |id| known.contains(&id));
+            let is_call = || {
+                RawObject::parse(item.get()).is_ok_and(|item| self.tools.iter().any(|tool| tool.is_called_by(&item)))
+            };
+            if is_known || (self.is_first_round && self.begun.is_empty() && !is_call()) {
+                continue;
+            }
+            let index = if self.items.contains_key(&index) { self.next_index } else { index };
+            self.next_index = self.next_index.max(index + 1);
+            if let Some(added) = self.record_item(item, index) {
+                events.extend(added);
+            } else {
+                let members = format!(r#""output_index":{index},"item":{}"#, item.get());
+                events.push(self.own("response.output_item.done", &members));
+            }
+        }
+        events
+    }
+
+    /// The terminal event of the client's response. The items in it would be those of one round only, so it lists none:
+    /// each has had its event.
+    pub(super) fn terminal_event(&mut self, text: &str, members: &RawObject<'_>) -> String {
+        let mut splice = Splice::new(text);
+        let response = members.get("response").and_then(|raw| Some((raw, RawObject::parse(raw.get()).ok()?)));
+        if let Some((raw, response)) = response {
+            for (name, first) in IDENTITY.into_iter().zip(&self.identity) {
+                if let (Some(own), Some(first)) = (response.get(name), first) {
+                    splice.replace(own, first.get().to_owned());
+                }
+            }
+            if let Some(output) = response.get("output") {
+                splice.replace(output, "[]");
+            }
+            match (response.get("usage"), self.usage.json()) {
+                (Some(own), Some(sum)) => splice.replace(own, sum),
+                (None, Some(sum)) => splice.add(raw.get(), format!(r#""usage":{sum}"#)),
+                (_, None) => {}
+            }
+        }
+        self.numbers.renumber(members, &mut splice);
+        splice.text().into_owned()
+    }
+}

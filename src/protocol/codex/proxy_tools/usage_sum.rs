@@ -1,0 +1,47 @@
+//! Adds up the token usage of several rounds, with all details that the backend reports.
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+/// The usage of the rounds so far.
+#[derive(Debug, Default)]
+pub(super) struct UsageSum(Option<Map<String, Value>>);
+
+impl UsageSum {
+    /// Adds the `usage` object of a response. Anything else is ignored.
+    pub(super) fn add(&mut self, usage: &RawValue) {
+        let Ok(Value::Object(usage)) = serde_json::from_str(usage.get()) else { return };
+        match &mut self.0 {
+            Some(sum) => add_members(sum, usage),
+            None => self.0 = Some(usage),
+        }
+    }
+
+    /// The sum as JSON; `None` if no round reported its usage.
+    pub(super) fn json(&self) -> Option<String> {
+        self.0.as_ref().map(|sum| Value::Object(sum.clone()).to_string())
+    }
+}
+
+fn add_members(sum: &mut Map<String, Value>, other: Map<String, Value>) {
+    for (name, value) in other {
+        match (sum.get_mut(&name), value) {
+            (Some(Value::Object(sum)), Value::Object(value)) => add_members(sum, value),
+            (Some(Value::Number(sum)), Value::Number(value)) => add_numbers(sum, &value),
+            (Some(Value::Null) | None, value) => {
+                sum.insert(name, value);
+            }
+            (Some(_), _) => {}
+        }
+    }
+}
+
+fn add_numbers(sum: &mut serde_json::Number, other: &serde_json::Number) {
+    let total = match (sum.as_u64(), other.as_u64()) {
+        (Some(sum), Some(other)) => Some(sum.saturating_add(other).into()),
+        _ => sum.as_f64().zip(other.as_f64()).and_then(|(sum, other)| serde_json::Number::from_f64(sum + other)),
+    };
+    if let Some(total) = total {
+        *sum = total;
+    }
+}

@@ -1,0 +1,86 @@
+//! The events of a response as the client gets them: those of one request, or of several rounds.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::time::Instant;
+
+use super::EventStream;
+use super::tool_rounds::ToolRounds;
+use crate::error::ProxyError;
+use crate::protocol::codex::proxy_tools::HiddenItems;
+
+/// The `data` of each event of a response, up to the terminal event or a transport error.
+pub struct ReplyEvents(Source);
+
+#[expect(clippy::large_enum_variant, reason = "the large variant is the usual one")]
+enum Source {
+    Single(EventStream),
+    Rounds(Box<ToolRounds>),
+}
+
+impl ReplyEvents {
+    /// A response with several rounds if the model calls tools of the proxy.
+    pub(super) fn of_rounds(rounds: ToolRounds) -> Self {
+        Self(Source::Rounds(Box::new(rounds)))
+    }
+
+    /// A stream of events that have already arrived.
+    #[cfg(test)]
+    pub(crate) fn of(events: &[&'static str]) -> Self {
+        EventStream::of(events).into()
+    }
+
+    /// When the first content delta arrived from the backend.
+    #[must_use]
+    pub fn first_content(&self) -> Option<Instant> {
+        match &self.0 {
+            Source::Single(events) => events.first_content(),
+            Source::Rounds(rounds) => rounds.first_content(),
+        }
+    }
+
+    /// Whether the model may call tools that the proxy runs.
+    #[must_use]
+    pub fn has_proxy_tools(&self) -> bool {
+        matches!(self.0, Source::Rounds(_))
+    }
+
+    /// Returns the calls that the proxy has run since the last time, with their outputs. The client gets neither.
+    pub fn take_hidden(&mut self) -> Vec<HiddenItems> {
+        match &mut self.0 {
+            Source::Single(_) => Vec::new(),
+            Source::Rounds(rounds) => rounds.take_hidden(),
+        }
+    }
+}
+
+impl From<EventStream> for ReplyEvents {
+    fn from(events: EventStream) -> Self {
+        Self(Source::Single(events))
+    }
+}
+
+impl Stream for ReplyEvents {
+    type Item = Result<Bytes, ProxyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut self.get_mut().0 {
+            Source::Single(events) => Pin::new(events).poll_next(cx),
+            Source::Rounds(rounds) => rounds.poll_event(cx),
+        }
+    }
+}
+
+impl fmt::Debug for ReplyEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("ReplyEvents");
+        match &self.0 {
+            Source::Single(events) => debug.field("events", events).finish(),
+            Source::Rounds(_) => debug.finish_non_exhaustive(),
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Runs the tools of the proxy between the rounds of a response.
+//!
+//! A round is one request to the backend. If it ends with calls of such tools ([`proxy_tools`]), they are run and the
+//! next round is opened with their outputs, until a round has no such calls. All of this happens while the stream is
+//! polled, so dropping the stream cancels it.
+//!
+//! Bounded: after [`MAX_ROUNDS`] rounds with calls, or when searches have taken [`MAX_SEARCH_TIME`] in all, the model
+//! is told that no further calls are possible, and the next round doesn't offer the tools. A failed call becomes an
+//! output that says why; a spent quota or a refused token ends the response.
+//!
+//! [`proxy_tools`]: crate::protocol::codex::proxy_tools
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::Method;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use tokio::time::{Instant, timeout_at};
+
+use super::event_class::EventClass;
+use super::outgoing::OutgoingRequest;
+use super::region::OnRefusedToken;
+use super::{EventStream, ForwardedHeaders, RequestToken, SideCall, SideTarget, Upstream};
+use crate::blocking::off_thread;
+use crate::error::{Fault, ProxyError};
+use crate::protocol::codex::lite::ToolNamespace;
+use crate::protocol::codex::proxy_tools::{
+    HiddenItems, Merged, ProxyCall, ProxyTool, RoundMerger, ToolOutcome, next_round,
+};
+
+/// Maximum number of rounds whose calls are run.
+const MAX_ROUNDS: u32 = 8;
+/// Maximum time that the searches of a response take in all.
+const MAX_SEARCH_TIME: Duration = Duration::from_secs(120);
+/// Maximum number of calls that run at a time.
+const CONCURRENT_CALLS: usize = 4;
+/// Size limit of the response to a call.
+const MAX_RESULT_BYTES: usize = 4 * 1024 * 1024;
+/// Added to the outputs of the last calls.
+const LAST_CALLS: &str =
+    "No further calls of this tool are possible in this response. Answer with what you have found so far.";
+
+/// A response that may consist of several rounds.
+pub(super) struct ToolRounds {
+    state: State,
+    /// Events to return next.
+    ready: VecDeque<Bytes>,
+    merger: RoundMerger,
+    /// `None` while the calls of a round are run or the next one is opened.
+    backend: Option<Box<RoundBackend>>,
+    /// When the client's first content delta arrived.
+    first_content: Option<Instant>,
+}
+
+enum State {
+    /// The round's events arrive.
+    Streaming(Box<EventStream>),
+    /// Its calls run.
+    Calling(BoxFuture<'static, (Box<RoundBackend>, Outcomes)>),
+    /// The next round is being opened.
+    Opening(BoxFuture<'static, Result<(Box<RoundBackend>, EventStream), ProxyError>>),
+    Ended,
+}
+
+/// The calls of a round with their results, or the error that ends the response.
+type Outcomes = Result<Vec<(ProxyCall, ToolOutcome)>, ProxyError>;
+
+/// What is needed to run calls, and to open the next round.
+#[derive(Debug)]
+pub(super) struct RoundBackend {
+    pub(super) upstream: Arc<Upstream>,
+    /// The request of the last round.
+    pub(super) request: OutgoingRequest,
+    pub(super) forwarded: ForwardedHeaders,
+    pub(super) token: RequestToken,
+    pub(super) namespace: ToolNamespace,
+    /// The tools that the last round offered.
+    tools: Vec<ProxyTool>,
+    rounds_left: u32,
+    search_time_left: Duration,
+}
+
+impl ToolRounds {
+    /// The response that begins with `events`, which `backend` requested with these tools.
+    pub(super) fn new(events: EventStream, backend: RoundBackend) -> Self {
+        Self {
+            state: State::Streaming(Box::new(events)),
+            ready: VecDeque::new(),
+            merger: RoundMerger::new(backend.tools.clone()),
+            backend: Some(Box::new(backend)),
+            first_content: None,
+        }
+    }
+
+    /// When the client's first content delta arrived.
+    pub(super) fn first_content(&self) -> Option<Instant> {
+        self.first_content
+    }
+
+    /// Returns the calls that have been run since the last time, with their outputs.
+    pub(super) fn take_hidden(&mut self) -> Vec<HiddenItems> {
+        self.merger.take_hidden()
+    }
+
+    /// Merges an event of the round. `None` if the client gets nothing now.
+    fn merge(&mut self, data: Bytes) -> Option<Bytes> {
+        let merged = std::str::from_utf8(&data).map_or(Merged::Unchanged, |text| self.merger.accept(text));
+        let next = match merged {
+            Merged::Unchanged => Some(data),
+            Merged::Events(events) => {
+                self.ready.extend(events.into_iter().map(Bytes::from));
+                self.ready.pop_front()
+            }
+        };
+        if self.first_content.is_none() && next.as_ref().is_some_and(|data| EventClass::of(data) == EventClass::Delta) {
+            self.first_content = Some(Instant::now());
+        }
+        next
+    }
+
+    /// Runs the calls of the round, if it has ended with some.
+    fn call(&mut self) {
+        let Some(calls) = self.merger.ended_with_calls() else { return };
+        let Some(backend) = self.backend.take() else { return };
+        self.state = State::Calling(Box::pin(backend.run(calls.to_vec())));
+    }
+
+    /// Completes the calls of the round, and opens the next one; if the client has to run other calls, ends the
+    /// response.
+    fn finish_calls(&mut self, mut backend: Box<RoundBackend>, outcomes: Vec<(ProxyCall, ToolOutcome)>) {
+        let is_last = backend.tools.is_empty() || self.merger.has_client_calls();
+        let withdrawn = if is_last { Vec::new() } else { backend.withdraw() };
+        let note = if withdrawn.is_empty() { "" } else { LAST_CALLS };
+        for (call, outcome) in outcomes {
+            self.ready.extend(self.merger.finish_call(&call, &outcome, note).into_iter().map(Bytes::from));
+        }
+        if is_last {
+            self.ready.extend(self.merger.release_end().map(Bytes::from));
+            self.state = State::Ended;
+            return;
+        }
+        let added = self.merger.next_input();
+        self.merger.begin_round();
+        self.state = State::Opening(Box::pin(async move {
+            let body = &backend.request.body;
+            let next = off_thread(body.len(), || next_round::continued(body, &added, &withdrawn));
+            drop(added);
+            backend.request.body = next.ok_or(ProxyError::Internal)?;
+            let events = backend.open().await?;
+            Ok((backend, events))
+        }));
+    }
+
+    fn fail(&mut self, error: ProxyError) -> Poll<Option<Result<Bytes, ProxyError>>> {
+        self.state = State::Ended;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ProxyError>>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            match &mut self.state {
+                State::Streaming(events) => match ready!(Pin::new(&mut **events).poll_next(cx)) {
+                    Some(Ok(data)) => {
+                        let next = self.merge(data);
+                        self.call();
+                        if let Some(event) = next {
+                            return Poll::Ready(Some(Ok(event)));
+                        }
+                    }
+                    Some(Err(error)) => return self.fail(error),
+                    None => self.state = State::Ended,
+                },
+                State::Calling(running) => {
+                    let (backend, outcomes) = ready!(running.as_mut().poll(cx));
+                    match outcomes {
+                        Ok(outcomes) => self.finish_calls(backend, outcomes),
+                        Err(error) => return self.fail(error),
+                    }
+                }
+                State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
+                    Ok((backend, events)) => {
+                        self.backend = Some(backend);
+                        self.state = State::Streaming(Box::new(events));
+                    }
+                    Err(error) => return self.fail(error),
+                },
+                State::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl RoundBackend {
+    /// What is needed after a first round with this request, which offered these tools.
+    pub(super) fn new(
+        upstream: &Arc<Upstream>,
+        request: OutgoingRequest,
+        forwarded: ForwardedHeaders,
+        token: RequestToken,
+        namespace: ToolNamespace,
+        tools: Vec<ProxyTool>,
+    ) -> Self {
+        Self {
+            upstream: Arc::clone(upstream),
+            request,
+            forwarded,
+            token,
+            namespace,
+            tools,
+            rounds_left: MAX_ROUNDS,
+            search_time_left: MAX_SEARCH_TIME,
+        }
+    }
+
+    /// Runs the calls of a round, several at a time. Returns the results in the order of the calls.
+    async fn run(mut self: Box<Self>, calls: Vec<ProxyCall>) -> (Box<Self>, Outcomes) {
+        if self.tools.is_empty() {
+            let refused = |call| (call, ToolOutcome::Failed("no further calls are possible".to_owned()));
+            return (self, Ok(calls.into_iter().map(refused).collect()));
+        }
+        let started = Instant::now();
+        let deadline = started + self.search_time_left;
+        let running = calls.into_iter().map(|call| self.run_one(call, deadline));
+        let finished: Result<Vec<_>, _> = stream::iter(running).buffered(CONCURRENT_CALLS).try_collect().await;
+        self.search_time_left = self.search_time_left.saturating_sub(started.elapsed());
+        self.rounds_left -= 1;
+        let outcomes = finished.map(|finished| {
+            let keep = |(call, outcome, token): (_, _, RequestToken)| {
+                // Calls that replaced the token did so separately: the next round needs a token that works.
+                if token.is_newer_than(&self.token) {
+                    self.token = token;
+                }
+                (call, outcome)
+            };
+            finished.into_iter().map(keep).collect()
+        });
+        (self, outcomes)
+    }
+
+    async fn run_one(
+        &self,
+        call: ProxyCall,
+        deadline: Instant,
+    ) -> Result<(ProxyCall, ToolOutcome, RequestToken), ProxyError> {
+        let mut token = self.token.fork();
+        let request = match call.request(&self.request.session, &self.request.model) {
+            Ok(request) => request,
+            Err(reason) => return Ok((call, ToolOutcome::Failed(reason), token)),
+        };
+        if self.upstream.player.is_some() {
+            return Ok((call, ToolOutcome::Failed("recordings have no results of calls".to_owned()), token));
+        }
+        let mut forwarded = self.forwarded.clone();
+        forwarded.request.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let side_call = SideCall {
+            method: Method::POST,
+            target: SideTarget::Codex(request.path.to_owned()),
+            model: Some(self.request.model.clone()),
+            forwarded,
+            body: request.body,
+            head_timeout: deadline.saturating_duration_since(Instant::now()),
+        };
+        let answer = async { self.upstream.call(&side_call, &mut token).await?.read(MAX_RESULT_BYTES).await };
+        let outcome = match timeout_at(deadline, answer).await {
+            Ok(Ok(body)) => call.outcome(&body),
+            Ok(Err(error)) if ends_response(&error) => return Err(error),
+            Ok(Err(error)) => {
+                tracing::info!(cause = error.loggable(), "a tool call of the model failed");
+                ToolOutcome::Failed(reason(&error))
+            }
+            Err(_) => ToolOutcome::Failed("there was no result in time".to_owned()),
+        };
+        Ok((call, outcome, token))
+    }
+
+    /// Returns the tools that the next round no longer offers: all of them once a limit is reached.
+    fn withdraw(&mut self) -> Vec<ProxyTool> {
+        let is_over = self.rounds_left == 0 || self.search_time_left.is_zero();
+        if is_over { std::mem::take(&mut self.tools) } else { Vec::new() }
+    }
+
+    /// Opens the next round. Nothing of it has reached the client, so failures are retried as those of the first one.
+    async fn open(&mut self) -> Result<EventStream, ProxyError> {
+        loop {
+            let Self { upstream, request, forwarded, token, .. } = &mut *self;
+            match upstream.attempt(request, forwarded, token.bearer(), OnRefusedToken::FallBack).await {
+                Ok(response) => {
+                    token.accepted();
+                    let mut events = response.events;
+                    events.strip_namespace(self.namespace.clone());
+                    return Ok(events);
+                }
+                Err(error) => upstream.retry_unchanged(Some(&request.model), token, error).await?,
+            }
+        }
+    }
+}
+
+/// Whether the response can't go on after a call failed in this way.
+fn ends_response(error: &ProxyError) -> bool {
+    match error {
+        ProxyError::Auth(_) => true,
+        ProxyError::Upstream(failure) => {
+            matches!(failure.fault, Fault::UsageLimit | Fault::InsufficientQuota | Fault::Unauthorized)
+        }
+        _ => false,
+    }
+}
+
+/// The reason of a failure for the model, without texts of the backend.
+fn reason(error: &ProxyError) -> String {
+    match error {
+        ProxyError::Upstream(failure) => match failure.status {
+            Some(status) => format!("the backend answered with status {status}"),
+            None => "the backend reported a failure".to_owned(),
+        },
+        other => other.loggable(),
+    }
+}
