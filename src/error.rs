@@ -268,7 +268,7 @@ pub enum Phase {
     FirstEvent,
     /// No further event within `upstream.idle_timeout`.
     Streaming,
-    /// No response with a document, such as a picture, within the time limit of its endpoint.
+    /// No response with a document, such as an image, within the time limit of its endpoint.
     Document,
 }
 

@@ -25,7 +25,7 @@ pub enum Retry {
 }
 
 /// Whether the client should retry after a timeout. The proxy doesn't retry the wait for a first event, so the client
-/// may. A document may have been billed, as pictures are, and takes as long the next time.
+/// may. A document may have been billed, as images are, and takes as long the next time.
 #[must_use]
 pub fn after_timeout(phase: Phase) -> Retry {
     match phase {

@@ -48,8 +48,8 @@ impl FormPart {
     }
 }
 
-/// Converts the text parts of a form, which `is_file` selects from the others, to a JSON object. Members named in
-/// `scalars` are numbers or booleans, if their text is one. Several parts of a field become a list.
+/// Converts the text parts of a form, for which `is_file` returns false, to a JSON object. Members named in `scalars`
+/// are numbers or booleans, if their text is one. Several parts of a field become a list.
 ///
 /// # Errors
 /// If a text is too long or not UTF-8.

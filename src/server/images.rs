@@ -1,11 +1,11 @@
 //! `POST /v1/images/generations` and `/v1/images/edits`.
 //!
-//! A Codex client's request is relayed unread. For others, each picture is a call of the backend; the calls of a request
-//! run concurrently, and the first failure cancels the others. The pictures are kept in reserved memory and are not
+//! A Codex client's request is relayed unread. For others, each image is a call of the backend; the calls of a request
+//! run concurrently, and the first failure cancels the others. The images are kept in reserved memory and are not
 //! copied.
 
-mod drawing;
-mod picture_stream;
+mod image_calls;
+mod image_stream;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ use crate::protocol::images::{self, ImageReply, ImageRequest, Operation};
 use crate::protocol::responses::is_codex;
 use crate::protocol::{Dialect, Mode, Summary, Warnings};
 use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
-use drawing::{Drawing, Drawings, Picture, ReservedCall};
-use picture_stream::PictureStream;
+use image_calls::{CompletedImage, ImageCalls, RepeatedCall, ReservedCall};
+use image_stream::ImageStream;
 
 /// Handles the requests of one endpoint.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub(super) struct Images {
     operation: Operation,
     /// The backend's model (`images.model`).
     model: Arc<str>,
-    /// Time limit for the head of a picture's response (`images.timeout`).
+    /// Time limit for the head of an image's response (`images.timeout`).
     head_timeout: Duration,
     keepalive: Option<Duration>,
     memory: Arc<ByteBudget>,
@@ -136,16 +136,16 @@ impl SideApi for Images {
         let Plan { body, count, mode, warnings, memory } = self.plan(&parts, body, memory).await?;
         owned_record.set_model(&self.model, mode);
         let served = served_request(&parts, &self.model, &token.bearer().account.id);
-        let drawing = Drawing {
+        let call = RepeatedCall {
             upstream: Arc::clone(&services.upstream),
             call: Arc::new(ReservedCall::new(self.call(forwarded, body), memory)),
             memory: Arc::clone(&self.memory),
         };
-        let drawings = drawing.start(count, &token, &owned_record.span());
+        let calls = call.start(count, &token, &owned_record.span());
         let response = match mode {
-            Mode::Document => document(drawings, served, record).await?,
+            Mode::Document => document(calls, served, record).await?,
             Mode::Stream => {
-                let opened = PictureStream::open(self.operation, drawings, self.keepalive, self.abort.clone()).await?;
+                let opened = ImageStream::open(self.operation, calls, self.keepalive, self.abort.clone()).await?;
                 opened.respond(served, record.take().ok_or(ProxyError::Internal)?)
             }
         };
@@ -153,38 +153,38 @@ impl SideApi for Images {
     }
 }
 
-/// Responds with one document, when all pictures are complete.
+/// Responds with one document, when all images are complete.
 async fn document(
-    mut drawings: Drawings,
+    mut calls: ImageCalls,
     served: ServedRequest,
     record: &mut Option<RequestRecord>,
 ) -> Result<Response, ProxyError> {
-    let mut pictures = Vec::new();
+    let mut images = Vec::new();
     let failure = loop {
-        match drawings.next().await {
-            Some(Ok(picture)) => pictures.push(picture),
+        match calls.next().await {
+            Some(Ok(image)) => images.push(image),
             Some(Err(error)) => break Some(error),
             None => break None,
         }
     };
-    if let (Some(record), Some(latest)) = (record.as_mut(), pictures.last()) {
-        // Pictures that are complete were billed, even if another one fails.
+    if let (Some(record), Some(latest)) = (record.as_mut(), images.last()) {
+        // Images that are complete were billed, even if another one fails.
         record.set_served(served);
         record.set_upstream_id(latest.request_id.as_deref());
-        record.set_summary(completed(pictures.iter().filter_map(|picture| picture.reply.usage()).reduce(Usage::plus)));
+        record.set_summary(completed(images.iter().filter_map(|image| image.reply.usage()).reduce(Usage::plus)));
     }
     match failure {
         Some(error) => Err(error),
-        None => joined(pictures, record.take().ok_or(ProxyError::Internal)?),
+        None => joined(images, record.take().ok_or(ProxyError::Internal)?),
     }
 }
 
-/// The response with all pictures. Has the headers of the last reply, which has the latest quota.
-fn joined(mut pictures: Vec<Picture>, mut record: RequestRecord) -> Result<Response, ProxyError> {
-    let headers = pictures.last_mut().map(|latest| std::mem::take(&mut latest.headers)).ok_or(ProxyError::Internal)?;
-    pictures.sort_by_key(|picture| picture.index);
+/// The response with all images. Has the headers of the last reply, which has the latest quota.
+fn joined(mut images: Vec<CompletedImage>, mut record: RequestRecord) -> Result<Response, ProxyError> {
+    let headers = images.last_mut().map(|latest| std::mem::take(&mut latest.headers)).ok_or(ProxyError::Internal)?;
+    images.sort_by_key(|image| image.index);
     let (replies, memory): (Vec<ImageReply>, Vec<Reservation>) =
-        pictures.into_iter().map(|picture| (picture.reply, picture.memory)).unzip();
+        images.into_iter().map(|image| (image.reply, image.memory)).unzip();
     let pieces = images::document::join(&replies);
     let length: usize = pieces.iter().map(Bytes::len).sum();
     let mut response = json_response(StatusCode::OK, Bytes::new());
@@ -195,7 +195,7 @@ fn joined(mut pictures: Vec<Picture>, mut record: RequestRecord) -> Result<Respo
     Ok(response)
 }
 
-/// What the pictures are counted as.
+/// What the images are counted as.
 fn served_request(parts: &Parts, model: &str, account: &str) -> ServedRequest {
     let (key, account) = (key_name(parts).map(str::to_owned), account.to_owned());
     let conversation = ConversationKey { key, account, cache_key: String::new() };

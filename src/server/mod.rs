@@ -107,7 +107,7 @@ pub struct Settings {
     pub drain: Duration,
     /// The backend's model for the Images API (`images.model`).
     pub image_model: String,
-    /// Time limit for the head of the response with a picture (`images.timeout`).
+    /// Time limit for the head of the response with an image (`images.timeout`).
     pub image_timeout: Duration,
     /// Maximum size of a recording to transcribe (`audio.max_bytes`).
     pub audio_limit_bytes: u64,

@@ -21,7 +21,7 @@ use crate::protocol::form::FormPart;
 
 /// The endpoints that accept forms, by their canonical paths.
 const PATHS: [&str; 2] = ["/v1/images/edits", "/v1/audio/transcriptions"];
-/// Maximum number of parts: 16 pictures, and more text than any API has.
+/// Maximum number of parts: 16 images, and more text than any API has.
 const MAX_PARTS: usize = 64;
 
 /// Whether a request has a form as its body.

@@ -21,7 +21,7 @@ use crate::protocol::Mode;
 use crate::protocol::json::string::Str;
 use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
 
-/// Time limit for the head of a response, unless a picture is drawn.
+/// Time limit for the head of a response, unless an image is generated.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_ACCOUNT_BYTES: usize = 256 * 1024;
 /// The account document with the region routing.

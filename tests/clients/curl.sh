@@ -47,7 +47,7 @@ check 'a foreign origin is refused' 403 '"error"' "${json[@]}" -H 'origin: https
 check 'a foreign host is refused' 403 '"error"' "${json[@]}" -H 'host: evil.invalid' -d "$hello" "$base/chat/completions"
 check 'malformed JSON' 400 '"invalid_request_error"' "${json[@]}" -d '{"model":' "$base/chat/completions"
 check 'missing messages' 400 '"param": ?"messages"' "${json[@]}" -d "{\"model\":\"$model\"}" "$base/chat/completions"
-check 'a picture' 200 '"b64_json":"iVBORw' "${json[@]}" -d '{"prompt":"A red fox"}' "$base/images/generations"
+check 'an image' 200 '"b64_json":"iVBORw' "${json[@]}" -d '{"prompt":"A red fox"}' "$base/images/generations"
 check 'an edit' 200 '"b64_json":"iVBORw' -F 'image=@-;filename=a.png;type=image/png' -F 'prompt=Bluer' "$base/images/edits" <<<'dot'
 check 'a transcription' 200 '"text":' -F 'file=@-;filename=a.wav' -F 'model=whisper-1' "$base/audio/transcriptions" <<<'RIFF'
 check 'a transcription as text' 200 '^content-type: text/plain' -F 'file=@-;filename=a.wav' -F 'response_format=text' "$base/audio/transcriptions" <<<'RIFF'

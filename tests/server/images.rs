@@ -1,4 +1,4 @@
-//! The Images API: requests in OpenAI's form become those of the official client, one for each picture.
+//! The Images API: requests in OpenAI's form become those of the official client, one for each image.
 
 use serde_json::{Value, json};
 
@@ -26,24 +26,24 @@ fn generation(members: &Value) -> Ask {
 }
 
 /// A reply of the backend, with a member that this release doesn't know.
-fn reply(picture: &str) -> String {
+fn reply(image: &str) -> String {
     format!(
-        r#"{{"created":17,"new":[1.0],"data":[{{"b64_json":"{picture}"}}],"background":"opaque","output_format":"png","quality":"low","size":"8x8","usage":{{"input_tokens":3,"input_tokens_details":{{"image_tokens":0,"text_tokens":3}},"output_tokens":20,"total_tokens":23}}}}"#
+        r#"{{"created":17,"new":[1.0],"data":[{{"b64_json":"{image}"}}],"background":"opaque","output_format":"png","quality":"low","size":"8x8","usage":{{"input_tokens":3,"input_tokens_details":{{"image_tokens":0,"text_tokens":3}},"output_tokens":20,"total_tokens":23}}}}"#
     )
 }
 
-fn drawn(picture: &str) -> Script {
-    Script::answer(200, &[("content-type", "application/json"), ("x-codex-active-limit", "codex")], &reply(picture))
+fn generated(image: &str) -> Script {
+    Script::answer(200, &[("content-type", "application/json"), ("x-codex-active-limit", "codex")], &reply(image))
 }
 
 fn failed(status: u16, code: &str) -> Script {
     Script::json(status, &json!({"error": {"message": "No.", "type": null, "param": null, "code": code}}).to_string())
 }
 
-async fn drawing(change: impl FnOnce(crate::Launch) -> crate::Launch) -> Bench {
+async fn serving(change: impl FnOnce(crate::Launch) -> crate::Launch) -> Bench {
     let bench = Bench::with(change).await;
-    bench.upstream.on(GENERATIONS, drawn("AAAA"));
-    bench.upstream.on(EDITS, drawn("BBBB"));
+    bench.upstream.on(GENERATIONS, generated("AAAA"));
+    bench.upstream.on(EDITS, generated("BBBB"));
     bench
 }
 
@@ -69,7 +69,7 @@ fn code(answer: &Answer) -> (u16, String) {
 
 #[tokio::test]
 async fn a_request_equals_that_of_the_official_client() {
-    let bench = drawing(|launch| launch.setting("upstream.client_version", "0.171.0")).await;
+    let bench = serving(|launch| launch.setting("upstream.client_version", "0.171.0")).await;
     let ask = generation(&json!({"background": "opaque", "n": 1, "model": "gpt-image-2", "user": "u"}));
     let answer = ask.header("authorization", "Bearer any").header("x-private", "1").send(&bench.proxy).await;
     assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, ""), "{}", answer.text());
@@ -92,7 +92,7 @@ async fn a_request_equals_that_of_the_official_client() {
 
 #[tokio::test]
 async fn a_document_has_the_values_of_the_backend() {
-    let bench = drawing(|launch| launch).await;
+    let bench = serving(|launch| launch).await;
     let wanted = json!({"size": "1024x1536", "quality": "hd", "response_format": "url", "output_format": "webp", "style": "vivid", "model": "dall-e-3"});
     let answer = generation(&wanted).send(&bench.proxy).await;
     assert_eq!((answer.status, answer.text()), (200, &*reply("AAAA")));
@@ -111,7 +111,7 @@ async fn a_document_has_the_values_of_the_backend() {
 
 #[tokio::test]
 async fn every_spelling_of_the_paths_is_served() {
-    let bench = drawing(|launch| launch.setting("images.model", "gpt-image-9")).await;
+    let bench = serving(|launch| launch.setting("images.model", "gpt-image-9")).await;
     for prefix in ["/v1", "", "/openai/v1", "/openai", "/backend-api/codex", "/openai/deployments/dall-e-3"] {
         let body = json!({"prompt": "x", "images": [{"image_url": "data:image/png;base64,QUJD"}]});
         for operation in [GENERATIONS, EDITS] {
@@ -131,21 +131,21 @@ async fn every_spelling_of_the_paths_is_served() {
 }
 
 #[tokio::test]
-async fn several_pictures_are_drawn_at_the_same_time_and_joined() {
+async fn several_images_are_generated_at_the_same_time_and_joined() {
     let bench = Bench::new().await;
     let gate = Gate::default();
-    for picture in ["AAAA", "BBBB", "CCCC"] {
-        bench.upstream.on(GENERATIONS, Script::default().gate(&gate).chained(drawn(picture)));
+    for image in ["AAAA", "BBBB", "CCCC"] {
+        bench.upstream.on(GENERATIONS, Script::default().gate(&gate).chained(generated(image)));
     }
     let sent = generation(&json!({"n": 3})).fire(&bench.proxy).await;
     bench.upstream.received(GENERATIONS, 3).await;
     (0..3).for_each(|_| gate.open());
     let answer = sent.open().await.rest().await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let mut pictures: Vec<_> =
+    let mut images: Vec<_> =
         answer.json()["data"].as_array().unwrap().iter().map(|data| data["b64_json"].to_string()).collect();
-    pictures.sort();
-    assert_eq!(pictures, [r#""AAAA""#, r#""BBBB""#, r#""CCCC""#]);
+    images.sort();
+    assert_eq!(images, [r#""AAAA""#, r#""BBBB""#, r#""CCCC""#]);
     let usage = json!({"input_tokens": 9, "input_tokens_details": {"image_tokens": 0, "text_tokens": 9}, "output_tokens": 60, "total_tokens": 69});
     assert_eq!((&answer.json()["usage"], &answer.json()["new"]), (&usage, &json!([1.0])));
     let totals = Ask::get("/usage?since=today").send(&bench.proxy).await.json()["totals"]["sum"].clone();
@@ -155,7 +155,7 @@ async fn several_pictures_are_drawn_at_the_same_time_and_joined() {
 
 #[tokio::test]
 async fn invalid_requests_are_refused_by_name_without_a_call() {
-    let bench = drawing(|launch| launch).await;
+    let bench = serving(|launch| launch).await;
     for (ask, param) in [
         (generation(&json!({"n": 5})), "n"),
         (generation(&json!({"prompt": ""})), "prompt"),
@@ -179,7 +179,7 @@ async fn invalid_requests_are_refused_by_name_without_a_call() {
 
 #[tokio::test]
 async fn an_edit_sends_its_files_as_data_urls() {
-    let bench = drawing(|launch| launch).await;
+    let bench = serving(|launch| launch).await;
     let parts = [
         ("image[]", Some("a.png"), "image/png", PNG),
         ("image[]", Some("b"), "application/octet-stream", &b"\xff\xd8\xff\xe0"[..]),
@@ -231,7 +231,7 @@ async fn failures_of_the_backend_are_errors_in_openai_s_form() {
         for stream in [false, true] {
             let answer = generation(&json!({"stream": stream, "n": 2})).send(&bench.proxy).await;
             assert_eq!(code(&answer), (status, expected.to_owned()), "{}", answer.text());
-            assert_eq!(answer.header("x-should-retry"), "false", "a further picture would be billed");
+            assert_eq!(answer.header("x-should-retry"), "false", "a further image would be billed");
         }
         if status == 429 {
             assert!(bench.call_count() <= 2, "the second request isn't sent");
@@ -241,7 +241,7 @@ async fn failures_of_the_backend_are_errors_in_openai_s_form() {
 }
 
 #[tokio::test]
-async fn a_failure_of_one_picture_fails_the_request_and_cancels_the_others() {
+async fn a_failure_of_one_image_fails_the_request_and_cancels_the_others() {
     for stream in [false, true] {
         let bench = Bench::new().await;
         let gate = Gate::default();
@@ -257,10 +257,10 @@ async fn a_failure_of_one_picture_fails_the_request_and_cancels_the_others() {
 }
 
 #[tokio::test]
-async fn a_complete_picture_is_counted_even_if_another_one_fails() {
+async fn a_complete_image_is_counted_even_if_another_one_fails() {
     let bench = Bench::new().await;
     let gate = Gate::default();
-    bench.upstream.on(GENERATIONS, drawn("AAAA"));
+    bench.upstream.on(GENERATIONS, generated("AAAA"));
     bench.upstream.on(GENERATIONS, Script::default().gate(&gate).chained(failed(400, "moderation_blocked")));
     let sent = generation(&json!({"n": 2})).fire(&bench.proxy).await;
     let call_bytes = bench.upstream.received(GENERATIONS, 2).await[0].body.len();
@@ -289,9 +289,9 @@ async fn a_client_that_disconnects_cancels_every_call() {
 }
 
 #[tokio::test]
-async fn a_stream_has_an_event_for_each_picture() {
-    let bench = drawing(|launch| launch).await;
-    for (ask, kind, picture) in [
+async fn a_stream_has_an_event_for_each_image() {
+    let bench = serving(|launch| launch).await;
+    for (ask, kind, image) in [
         (generation(&json!({"stream": true, "n": 2, "partial_images": 2})), "image_generation.completed", "AAAA"),
         (edit(&[text("stream", "true"), text("n", "2"), text("partial_images", "2")]), "image_edit.completed", "BBBB"),
     ] {
@@ -300,7 +300,7 @@ async fn a_stream_has_an_event_for_each_picture() {
         assert!(answer.header("content-type").starts_with("text/event-stream"), "{:?}", answer.headers);
         assert_eq!(answer.header("x-proxy-warnings"), "ignored:partial_images");
         let usage = json!({"input_tokens": 3, "input_tokens_details": {"image_tokens": 0, "text_tokens": 3}, "output_tokens": 20, "total_tokens": 23});
-        let event = json!({"type": kind, "b64_json": picture, "background": "opaque", "created_at": 17, "output_format": "png", "quality": "low", "size": "8x8", "usage": usage});
+        let event = json!({"type": kind, "b64_json": image, "background": "opaque", "created_at": 17, "output_format": "png", "quality": "low", "size": "8x8", "usage": usage});
         assert_eq!(events(&answer), vec![(kind.to_owned(), event); 2]);
     }
     let totals = Ask::get("/usage?since=today").send(&bench.proxy).await.json()["totals"]["sum"].clone();
@@ -308,10 +308,10 @@ async fn a_stream_has_an_event_for_each_picture() {
 }
 
 #[tokio::test]
-async fn a_stream_stays_open_while_a_picture_is_drawn_and_reports_its_failure() {
+async fn a_stream_stays_open_while_an_image_is_generated_and_reports_its_failure() {
     let bench = Bench::with(|launch| launch.setting("timing.keepalive", "200ms")).await;
     let gate = Gate::default();
-    bench.upstream.on(GENERATIONS, drawn("AAAA"));
+    bench.upstream.on(GENERATIONS, generated("AAAA"));
     bench.upstream.on(GENERATIONS, Script::default().gate(&gate).chained(failed(400, "moderation_blocked")));
     let mut open = generation(&json!({"stream": true, "n": 2})).open(&bench.proxy).await;
     open.until(": keepalive").await;
@@ -325,23 +325,23 @@ async fn a_stream_stays_open_while_a_picture_is_drawn_and_reports_its_failure() 
 }
 
 #[tokio::test]
-async fn a_picture_counts_against_the_memory() {
+async fn an_image_counts_against_the_memory() {
     let limit = |launch: crate::Launch| launch.setting("limits.body", "1MiB").setting("limits.memory", "1MiB");
     let bench = Bench::with(limit).await;
-    bench.upstream.on(GENERATIONS, drawn(&"A".repeat(800_000)));
+    bench.upstream.on(GENERATIONS, generated(&"A".repeat(800_000)));
     let answer = generation(&json!({"n": 2})).send(&bench.proxy).await;
     assert_eq!(code(&answer), (503, "memory_limit_reached".to_owned()));
     let large = Ask::raw("/v1/images/generations", vec![b' '; (1 << 20) + 1]).send(&bench.proxy).await;
     assert_eq!(code(&large), (413, "request_too_large".to_owned()));
     becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
-    bench.upstream.replace(EDITS, drawn("BBBB"));
+    bench.upstream.replace(EDITS, generated("BBBB"));
     let longest = edit(&[("image[]", Some("b.png"), "image/png", &[PNG, &vec![0; 1_000_000]].concat())]);
     assert_eq!(longest.send(&bench.proxy).await.status, 200, "a body of the largest size fits");
 }
 
 #[tokio::test]
 async fn a_codex_client_s_request_is_relayed_unread() {
-    let bench = drawing(|launch| launch).await;
+    let bench = serving(|launch| launch).await;
     let body = r#"{ "prompt":"", "n":9, "new":{"a":1.0} }"#;
     for operation in [GENERATIONS, EDITS] {
         let ask = Ask::raw(&format!("/v1{operation}"), body).header("user-agent", "codex_cli_rs/0.171.0");

@@ -1,7 +1,7 @@
 //! Reads the backend's replies, and joins them to the document of the Images API.
 //!
 //! A single reply is the document: its bytes are forwarded unchanged, with members that this release doesn't know. Of
-//! several replies, the pictures are joined and the usage is summed; the other members are those of the first one.
+//! several replies, the images are joined and the usage is summed; the other members are those of the first one.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -26,19 +26,19 @@ pub struct ImageReply {
     body: Bytes,
     /// The JSON of the list `data`.
     data: Bytes,
-    pictures: Vec<Picture>,
+    images: Vec<OutputImage>,
     /// The JSON of the members that an event repeats, under their names in the event.
     pub(super) details: Vec<(&'static str, Bytes)>,
     /// The JSON of `usage`.
     usage: Option<Bytes>,
 }
 
-/// A picture of a reply.
+/// An image of a reply.
 #[derive(Clone, Debug)]
-pub(super) struct Picture {
+pub(super) struct OutputImage {
     /// The JSON of the element of `data`.
     element: Bytes,
-    /// The JSON string with the base64 of the picture.
+    /// The JSON string with the base64 of the image.
     pub(super) base64: Bytes,
 }
 
@@ -46,30 +46,30 @@ impl ImageReply {
     /// Reads a reply.
     ///
     /// # Errors
-    /// [`ProxyError::Damaged`] if it isn't a JSON object with at least one picture.
+    /// [`ProxyError::Damaged`] if it isn't a JSON object with at least one image.
     pub fn parse(body: &Bytes) -> Result<Self, ProxyError> {
         let text = std::str::from_utf8(body).map_err(|_| damaged("it is not UTF-8"))?;
         let members = RawObject::parse(text).map_err(|_| damaged("it is not a JSON object"))?;
         let slice = |raw: &RawValue| body.slice_ref(raw.get().as_bytes());
         let present = |name: &str| members.get(name).filter(|raw| raw.get() != "null");
-        let mut pictures = Vec::new();
+        let mut images = Vec::new();
         for element in members.list("data") {
-            let base64 = RawObject::parse(element.get()).ok().and_then(|picture| picture.get("b64_json"));
+            let base64 = RawObject::parse(element.get()).ok().and_then(|image| image.get("b64_json"));
             let base64 = base64.filter(|base64| base64.get().starts_with('"') && base64.get().len() > 2);
-            let base64 = slice(base64.ok_or_else(|| damaged("a picture has no 'b64_json'"))?);
-            pictures.push(Picture { element: slice(element), base64 });
+            let base64 = slice(base64.ok_or_else(|| damaged("an image has no 'b64_json'"))?);
+            images.push(OutputImage { element: slice(element), base64 });
         }
-        let (Some(data), false) = (present("data"), pictures.is_empty()) else {
-            return Err(damaged("it has no picture"));
+        let (Some(data), false) = (present("data"), images.is_empty()) else {
+            return Err(damaged("it has no image"));
         };
         let details = DETAILS.iter().filter_map(|(name, written)| Some((*written, slice(present(name)?)))).collect();
         let (data, usage) = (slice(data), present("usage").map(slice));
-        Ok(Self { data, pictures, details, usage, body: body.clone() })
+        Ok(Self { data, images, details, usage, body: body.clone() })
     }
 
-    /// The pictures.
-    pub(super) fn pictures(&self) -> &[Picture] {
-        &self.pictures
+    /// The images.
+    pub(super) fn images(&self) -> &[OutputImage] {
+        &self.images
     }
 
     /// The billed tokens, if the backend reports them.
@@ -103,12 +103,12 @@ pub fn join(replies: &[ImageReply]) -> Vec<Bytes> {
     pieces
 }
 
-/// The pieces of a list of all pictures.
+/// The pieces of a list of all images.
 fn joined_data(replies: &[ImageReply]) -> Vec<Bytes> {
     let mut pieces = Vec::new();
-    for picture in replies.iter().flat_map(ImageReply::pictures) {
+    for image in replies.iter().flat_map(ImageReply::images) {
         pieces.push(Bytes::from_static(if pieces.is_empty() { b"[" } else { b"," }));
-        pieces.push(picture.element.clone());
+        pieces.push(image.element.clone());
     }
     pieces.push(Bytes::from_static(b"]"));
     pieces
@@ -151,10 +151,10 @@ mod tests {
     use super::{ImageReply, join};
     use crate::error::ProxyError;
 
-    fn reply(picture: &str, tokens: u64) -> ImageReply {
+    fn reply(image: &str, tokens: u64) -> ImageReply {
         let usage = json!({"input_tokens": 2, "input_tokens_details": {"text_tokens": 2, "image_tokens": 0}, "output_tokens": tokens, "total_tokens": 2 + tokens});
         let body = format!(
-            r#"{{ "created":17, "data" : [ {{"b64_json":"{picture}","new":1}} ],"background":"opaque","usage":{usage},"size":"8x8"}}"#
+            r#"{{ "created":17, "data" : [ {{"b64_json":"{image}","new":1}} ],"background":"opaque","usage":{usage},"size":"8x8"}}"#
         );
         ImageReply::parse(&body.into()).unwrap()
     }
@@ -177,12 +177,12 @@ mod tests {
         let replies = [reply("AAAA", 5), reply("BBBB", 6), reply("CCCC", 7)];
         let pieces = join(&replies);
         let joined: Value = serde_json::from_str(&text(&pieces)).unwrap();
-        let pictures = ["AAAA", "BBBB", "CCCC"].map(|data| json!({"b64_json": data, "new": 1}));
+        let images = ["AAAA", "BBBB", "CCCC"].map(|data| json!({"b64_json": data, "new": 1}));
         let usage = json!({"input_tokens": 6, "input_tokens_details": {"text_tokens": 6, "image_tokens": 0}, "output_tokens": 18, "total_tokens": 24});
-        let expected = json!({"created": 17, "data": pictures, "background": "opaque", "usage": usage, "size": "8x8"});
+        let expected = json!({"created": 17, "data": images, "background": "opaque", "usage": usage, "size": "8x8"});
         assert_eq!(joined, expected);
-        let second = replies[1].pictures()[0].element.as_ptr();
-        assert!(pieces.iter().any(|piece| piece.as_ptr() == second), "a picture is not copied");
+        let second = replies[1].images()[0].element.as_ptr();
+        assert!(pieces.iter().any(|piece| piece.as_ptr() == second), "an image is not copied");
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_without_a_picture_is_damaged() {
+    fn a_reply_without_an_image_is_damaged() {
         for body in [
             "",
             "{",

@@ -1,6 +1,6 @@
-//! The events of a streaming image request: one for each complete picture, in OpenAI's form.
+//! The events of a streaming image request: one for each complete image, in OpenAI's form.
 //!
-//! The backend sends no partial pictures. While it draws, the server sends comments, so that the connection isn't
+//! The backend sends no partial images. While it generates one, the server sends comments, so that the connection isn't
 //! closed as idle.
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::protocol::openai;
 /// The comment that keeps an idle connection open.
 pub const KEEPALIVE: &[u8] = b": keepalive\n\n";
 
-/// Returns the pieces of the events for the pictures of a reply. The usage is that of the reply.
+/// Returns the pieces of the events for the images of a reply. The usage is that of the reply.
 #[must_use]
 pub fn completed(operation: Operation, reply: &ImageReply) -> Vec<Bytes> {
     let kind = operation.event_type();
@@ -27,7 +27,7 @@ pub fn completed(operation: Operation, reply: &ImageReply) -> Vec<Bytes> {
     }
     tail.push_str("}\n\n");
     let tail = Bytes::from(tail);
-    reply.pictures().iter().flat_map(|picture| [head.clone(), picture.base64.clone(), tail.clone()]).collect()
+    reply.images().iter().flat_map(|image| [head.clone(), image.base64.clone(), tail.clone()]).collect()
 }
 
 /// The event that ends a stream that failed.
@@ -50,7 +50,7 @@ mod tests {
     use crate::protocol::images::{ImageReply, Operation};
 
     #[test]
-    fn an_event_has_the_picture_and_the_values_of_the_reply() {
+    fn an_event_has_the_image_and_the_values_of_the_reply() {
         let body = "{\"created\":17,\"data\":[{\"b64_json\":\"AA\\/A\"},{\"b64_json\":\"BBBB\"}],\"size\":\"8x8\",\"new\":1,\"usage\":{\n \"total_tokens\": 7 }}";
         let reply = ImageReply::parse(&Bytes::from_static(body.as_bytes())).unwrap();
         for (operation, kind) in
@@ -58,9 +58,9 @@ mod tests {
         {
             let text = String::from_utf8(completed(operation, &reply).concat()).unwrap();
             let events: Vec<&str> = text.split_terminator("\n\n").collect();
-            for (event, picture) in events.iter().zip(["AA/A", "BBBB"]) {
+            for (event, image) in events.iter().zip(["AA/A", "BBBB"]) {
                 let data = event.strip_prefix(&format!("event: {kind}\ndata: ")).unwrap();
-                let expected = json!({"type": kind, "b64_json": picture, "created_at": 17, "size": "8x8", "usage": {"total_tokens": 7}});
+                let expected = json!({"type": kind, "b64_json": image, "created_at": 17, "size": "8x8", "usage": {"total_tokens": 7}});
                 assert_eq!(serde_json::from_str::<Value>(data).unwrap(), expected);
             }
             assert_eq!(events.len(), 2);

@@ -1,7 +1,7 @@
-//! OpenAI's Images API: pictures from a prompt, and edits of pictures.
+//! OpenAI's Images API: images from a prompt, and edits of images.
 //!
 //! [`request`] reads a JSON body or a form, [`translate`] writes the backend's request, and [`document`] and [`event`]
-//! convert the backend's replies, one for each picture. A picture's base64 is never decoded: the pieces of a document
+//! convert the backend's replies, one for each image. An image's base64 is never decoded: the pieces of a document
 //! or an event are slices of the reply.
 
 pub mod document;
@@ -15,9 +15,9 @@ pub use request::{ImageRequest, InputImage};
 /// What the client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// New pictures.
+    /// New images.
     Generation,
-    /// Changed versions of the client's pictures.
+    /// Changed versions of the client's images.
     Edit,
 }
 
@@ -31,7 +31,7 @@ impl Operation {
         }
     }
 
-    /// The type of the event that a stream has for each picture.
+    /// The type of the event that a stream has for each image.
     #[must_use]
     pub fn event_type(self) -> &'static str {
         match self {

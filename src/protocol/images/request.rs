@@ -1,6 +1,6 @@
 //! Reads an image request: a JSON body, or the text parts of a form as JSON together with its files.
 //!
-//! What the backend has no member for is ignored with a warning if it is a hint, and refused if the picture would be a
+//! What the backend has no member for is ignored with a warning if it is a hint, and refused if the image would be a
 //! different one.
 
 use std::borrow::Cow;
@@ -15,9 +15,9 @@ use crate::protocol::upstream_input::base64::without_white_space;
 use crate::protocol::upstream_input::parameters;
 use crate::protocol::{Mode, Warnings};
 
-/// Maximum number of pictures per request. The public API allows 10; each takes the backend up to two minutes.
-pub const MAX_PICTURES: u64 = 4;
-/// Maximum number of pictures that an edit starts from.
+/// Maximum number of images per request. The public API allows 10; the backend needs up to two minutes for each.
+pub const MAX_IMAGES: u64 = 4;
+/// Maximum number of images that an edit starts from.
 pub const MAX_INPUT_IMAGES: usize = 16;
 /// Members of a form that are numbers or booleans.
 const SCALARS: [&str; 6] = ["n", "stream", "output_compression", "partial_images", "frame_count", "frame_duration_ms"];
@@ -33,7 +33,7 @@ pub struct ImageRequest<'a> {
     pub(super) images: Vec<InputImage<'a>>,
     /// The client's name of the model.
     model: Option<Cow<'a, str>>,
-    /// The number of pictures.
+    /// The number of images.
     pub count: u64,
     /// Whether the client wants a stream.
     pub mode: Mode,
@@ -41,10 +41,10 @@ pub struct ImageRequest<'a> {
     pub warnings: Warnings,
 }
 
-/// A picture that an edit starts from.
+/// An image that an edit starts from.
 #[derive(Clone, Debug)]
 pub enum InputImage<'a> {
-    /// A data URL, or the address of a picture.
+    /// A data URL, or the address of an image.
     Url(JsonText<'a>),
     /// An uploaded file.
     File {
@@ -83,7 +83,7 @@ pub fn form_members(parts: &[FormPart]) -> Result<String, ProxyError> {
 /// Reads a request for an edit from a form; `members` is the result of [`form_members`].
 ///
 /// # Errors
-/// As [`decode`]; if a file is not a picture of a supported type.
+/// As [`decode`]; if a file is not an image of a supported type.
 pub fn decode_form<'a>(
     parts: &'a [FormPart],
     members: &'a str,
@@ -141,10 +141,12 @@ impl<'a> ImageRequest<'a> {
             "images" if self.operation == Operation::Edit => self.images = input_images(field)?,
             "mask" => return Err(unsupported_mask()),
             "markup" => return Err(unsupported_markup()),
-            "svg" => return Err(Refusal::unsupported_parameter(name, "this backend draws no SVG; leave out 'svg'")),
+            "svg" => {
+                return Err(Refusal::unsupported_parameter(name, "this backend generates no SVG; leave out 'svg'"));
+            }
             "output_format" => match &*field.text()? {
                 "png" => {}
-                // The picture is the same, and the response names its format.
+                // The image is the same, and the response names its format.
                 "jpeg" | "webp" => self.warnings.ignored(name),
                 _ => return Err(unsupported_format(field)),
             },
@@ -167,7 +169,7 @@ impl<'a> ImageRequest<'a> {
             return Err(Refusal::missing("prompt"));
         }
         if self.images.len() > MAX_INPUT_IMAGES {
-            let message = format!("an edit can start from at most {MAX_INPUT_IMAGES} pictures");
+            let message = format!("an edit can start from at most {MAX_INPUT_IMAGES} images");
             return Err(Refusal::coded("array_above_max_length", "images", message));
         }
         if let Some(model) = self.model.as_deref().or(path_model).filter(|model| !model.is_empty())
@@ -184,7 +186,7 @@ impl<'a> ImageRequest<'a> {
 
     /// Notes that the backend gets `sent` instead of the model that the client has named.
     pub(super) fn note_model(&mut self, sent: &str) {
-        if self.model.as_deref().is_some_and(|model| model != sent && !model.is_empty()) {
+        if self.model.as_deref().is_some_and(|model| ![sent, "default", ""].contains(&model)) {
             self.warnings.note("clamped:model");
         }
     }
@@ -196,8 +198,8 @@ fn is_image_model(name: &str) -> bool {
 }
 
 fn count(field: &Field<'_, '_>) -> Result<u64, ProxyError> {
-    let count = field.whole_number().filter(|count| (1..=MAX_PICTURES).contains(count));
-    count.ok_or_else(|| field.invalid(&format!("must be a number of pictures from 1 to {MAX_PICTURES}")))
+    let count = field.whole_number().filter(|count| (1..=MAX_IMAGES).contains(count));
+    count.ok_or_else(|| field.invalid(&format!("must be a number of images from 1 to {MAX_IMAGES}")))
 }
 
 /// Reads a string that must have one of these values.
@@ -233,7 +235,7 @@ fn input_images<'a>(field: &Field<'a, '_>) -> Result<Vec<InputImage<'a>>, ProxyE
     field.each(|element| {
         let members = element.object()?;
         if let Some(id) = element.member(&members, "file_id") {
-            let message = "this backend can't read uploaded files; send the picture as a data URL in 'image_url'";
+            let message = "this backend can't read uploaded files; send the image as a data URL in 'image_url'";
             return Err(Refusal::unsupported_parameter(id.to_string(), message));
         }
         let url = element.required(&members, "image_url")?;
@@ -245,7 +247,7 @@ fn input_images<'a>(field: &Field<'a, '_>) -> Result<Vec<InputImage<'a>>, ProxyE
     })
 }
 
-/// Reads an uploaded picture. The content decides its type, else the declared content type.
+/// Reads an uploaded image. The content decides its type, else the declared content type.
 fn uploaded(part: &FormPart) -> Result<InputImage<'_>, ProxyError> {
     let data = &*part.data;
     let content_type = match data {
@@ -282,12 +284,12 @@ fn unsupported_markup() -> ProxyError {
 
 fn unsupported_format(field: &Field<'_, '_>) -> ProxyError {
     let format = field.to_string();
-    let message = format!("'{format}' must be png, jpeg or webp (this backend draws no animations and no SVG)");
+    let message = format!("'{format}' must be png, jpeg or webp (this backend generates no animations and no SVG)");
     Refusal::unsupported_value(format, message)
 }
 
 /// Whether a member that the backend has no counterpart for is reported as ignored: not if it is a default, or can't
-/// change the picture.
+/// change the image.
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     match name {
         "user" | "safety_identifier" | "metadata" => Ok(false),

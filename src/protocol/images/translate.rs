@@ -1,6 +1,6 @@
 //! Writes the backend's image request: the members that the official client sends, in its order.
 //!
-//! The number of pictures isn't among them: the server makes one call for each. Uploaded files become data URLs, encoded
+//! The number of images isn't among them: the server makes one call for each. Uploaded files become data URLs, encoded
 //! straight into the request.
 
 use base64::Engine as _;
@@ -20,7 +20,7 @@ struct Members<'r> {
     size: &'r str,
 }
 
-/// Writes the request for one picture with the backend's `model`, and notes if that isn't the client's.
+/// Writes the request for one image with the backend's `model`, and notes if that isn't the client's.
 #[must_use]
 pub fn encode(request: &mut ImageRequest<'_>, model: &str) -> Vec<u8> {
     request.note_model(model);

@@ -1,4 +1,4 @@
-"""Pictures and transcriptions with the official Python SDK. Usage: openai_media.py BASE_URL"""
+"""Images and transcriptions with the official Python SDK. Usage: openai_media.py BASE_URL"""
 
 import base64
 
@@ -11,20 +11,20 @@ PNG = b"\x89PNG\r\n\x1a\n"
 DOT = base64.b64decode(red_dot().split(",")[1])
 
 
-def is_picture(data):
+def is_image(data):
     return base64.b64decode(data.b64_json).startswith(PNG)
 
 
-def a_picture_is_generated():
+def an_image_is_generated():
     answer = client.images.generate(model="gpt-image-2", prompt="A red fox", size="1024x1024")
-    assert len(answer.data) == 1 and is_picture(answer.data[0]), answer
+    assert len(answer.data) == 1 and is_image(answer.data[0]), answer
     assert answer.output_format == "png" and answer.size == "64x64", answer
     assert answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens > 0, answer
 
 
-def several_pictures_are_generated():
+def several_images_are_generated():
     answer = client.images.generate(model="gpt-image-1", prompt="A red fox", n=3)
-    assert len(answer.data) == 3 and all(map(is_picture, answer.data)), answer
+    assert len(answer.data) == 3 and all(map(is_image, answer.data)), answer
     assert answer.usage.output_tokens == 600, answer.usage
 
 
@@ -32,25 +32,25 @@ def warnings_are_in_a_header():
     raw = client.images.with_raw_response.generate(model="dall-e-3", prompt="A fox", response_format="url", style="vivid")
     warnings = set(raw.headers["x-proxy-warnings"].split(", "))
     assert warnings == {"clamped:model", "clamped:response_format", "ignored:style"}, warnings
-    assert is_picture(raw.parse().data[0])
+    assert is_image(raw.parse().data[0])
 
 
-def pictures_are_edited():
+def images_are_edited():
     one = client.images.edit(model="gpt-image-2", image=("dot.png", DOT), prompt="Bluer")
     two = client.images.edit(model="gpt-image-2", image=[("a.png", DOT), ("b.png", DOT)], prompt="Both", n=2)
-    assert len(one.data) == 1 and is_picture(one.data[0]), one
-    assert len(two.data) == 2 and all(map(is_picture, two.data)), two
+    assert len(one.data) == 1 and is_image(one.data[0]), one
+    assert len(two.data) == 2 and all(map(is_image, two.data)), two
     assert one.usage.input_tokens_details.image_tokens == 100, one.usage
     assert two.usage.input_tokens_details.image_tokens == 400, two.usage
 
 
-def pictures_stream():
+def images_stream():
     generated = list(client.images.generate(model="gpt-image-2", prompt="A fox", n=2, stream=True, partial_images=0))
     assert [event.type for event in generated] == ["image_generation.completed"] * 2, generated
     edited = list(client.images.edit(model="gpt-image-2", image=("dot.png", DOT), prompt="Bluer", stream=True))
     assert [event.type for event in edited] == ["image_edit.completed"], edited
     for event in generated + edited:
-        assert is_picture(event) and event.usage.total_tokens > 0 and event.created_at > 0, event
+        assert is_image(event) and event.usage.total_tokens > 0 and event.created_at > 0, event
         assert (event.background, event.output_format, event.size) == ("opaque", "png", "64x64"), event
 
 
@@ -70,7 +70,7 @@ def failures_are_the_sdk_s_errors():
 def a_deployment_names_the_model():
     root = BASE_URL.removesuffix("/v1")
     azure = openai.AzureOpenAI(azure_endpoint=root, api_key="any key", api_version="2025-04-01-preview", max_retries=0)
-    assert is_picture(azure.images.generate(model="dall-e-3", prompt="A fox").data[0])
+    assert is_image(azure.images.generate(model="dall-e-3", prompt="A fox").data[0])
 
 
 def a_recording_is_transcribed():
@@ -98,11 +98,11 @@ def what_a_transcription_can_not_have_is_refused():
 run(
     "python media",
     [
-        a_picture_is_generated,
-        several_pictures_are_generated,
+        an_image_is_generated,
+        several_images_are_generated,
         warnings_are_in_a_header,
-        pictures_are_edited,
-        pictures_stream,
+        images_are_edited,
+        images_stream,
         failures_are_the_sdk_s_errors,
         a_deployment_names_the_model,
         a_recording_is_transcribed,

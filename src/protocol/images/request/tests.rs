@@ -39,7 +39,7 @@ fn file(name: &str, content_type: Option<&str>, data: &'static [u8]) -> FormPart
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 #[test]
-fn members_that_would_change_the_picture_are_refused_by_name() {
+fn members_that_would_change_the_image_are_refused_by_name() {
     for (name, value, code) in [
         ("prompt", json!(1), "invalid_type"),
         ("prompt", json!(" \n"), "missing_required_parameter"),
@@ -125,7 +125,7 @@ fn count_and_mode_are_read() {
 }
 
 #[test]
-fn an_edit_needs_pictures_that_the_backend_can_read() {
+fn an_edit_needs_images_that_the_backend_can_read() {
     for (images, code, param) in [
         (json!([]), "missing_required_parameter", "images"),
         (json!("data:image/png;base64,QUJD"), "invalid_type", "images"),

@@ -1,6 +1,6 @@
-//! Streams the pictures of a request: an event for each, when it is complete.
+//! Streams the images of a request: an event for each, when it is complete.
 //!
-//! The response starts with the first picture, or when the first keepalive is due; a failure before that is an error
+//! The response starts with the first image, or when the first keepalive is due; a failure before that is an error
 //! status. A later one is an error event, which ends the stream and cancels the remaining calls.
 
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use super::super::budget::Reservation;
 use super::super::http_response::stream_response;
 use super::super::request_log::{RequestRecord, ServedRequest};
 use super::completed;
-use super::drawing::{Drawings, Picture};
+use super::image_calls::{CompletedImage, ImageCalls};
 use crate::command_hint;
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
@@ -29,20 +29,20 @@ use crate::protocol::openai;
 use crate::protocol::responses::Responses;
 use crate::protocol::{Dialect as _, Summary};
 
-/// A stream whose first picture has arrived, or takes long.
-pub(super) struct PictureStream {
+/// A stream whose first image has arrived, or takes long.
+pub(super) struct ImageStream {
     operation: Operation,
-    drawings: Drawings,
+    calls: ImageCalls,
     keepalive: Option<Duration>,
     abort: CancellationToken,
-    first: Option<Picture>,
+    first: Option<CompletedImage>,
 }
 
 /// The stream of a response.
 struct OpenStream {
-    source: PictureStream,
+    source: ImageStream,
     record: RequestRecord,
-    /// Recorded with the first picture.
+    /// Recorded with the first image.
     served: Option<ServedRequest>,
     usage: Option<Usage>,
     /// The pieces of an event that are still to be sent, and their memory.
@@ -51,23 +51,23 @@ struct OpenStream {
     is_finished: bool,
 }
 
-impl PictureStream {
-    /// Waits for the first picture, or until the first keepalive is due.
+impl ImageStream {
+    /// Waits for the first image, or until the first keepalive is due.
     ///
     /// # Errors
     /// If a call fails in that time.
     pub(super) async fn open(
         operation: Operation,
-        mut drawings: Drawings,
+        mut calls: ImageCalls,
         keepalive: Option<Duration>,
         abort: CancellationToken,
     ) -> Result<Self, ProxyError> {
-        let next = drawings.next();
+        let next = calls.next();
         let first = match keepalive {
             Some(interval) => timeout(interval, next).await.ok().flatten(),
             None => next.await,
         };
-        Ok(Self { operation, drawings, keepalive, abort, first: first.transpose()? })
+        Ok(Self { operation, calls, keepalive, abort, first: first.transpose()? })
     }
 
     /// The response. `record` ends with it.
@@ -84,9 +84,9 @@ impl PictureStream {
             is_finished: false,
         };
         let mut headers = HeaderMap::new();
-        if let Some(mut picture) = first {
-            headers = std::mem::take(&mut picture.headers);
-            open.add(picture);
+        if let Some(mut image) = first {
+            headers = std::mem::take(&mut image.headers);
+            open.add(image);
         } else {
             open.pieces.push_back(Bytes::from_static(event::KEEPALIVE));
         }
@@ -112,8 +112,8 @@ impl OpenStream {
                 return None;
             }
             tokio::select! {
-                drawn = self.source.drawings.next() => match drawn {
-                    Some(Ok(picture)) => self.add(picture),
+                completed_call = self.source.calls.next() => match completed_call {
+                    Some(Ok(image)) => self.add(image),
                     Some(Err(error)) => self.fail(&error),
                     None => self.finish(completed(self.usage)),
                 },
@@ -123,15 +123,15 @@ impl OpenStream {
         }
     }
 
-    fn add(&mut self, picture: Picture) {
+    fn add(&mut self, image: CompletedImage) {
         if let Some(served) = self.served.take() {
             self.record.set_served(served);
         }
-        self.record.set_upstream_id(picture.request_id.as_deref());
+        self.record.set_upstream_id(image.request_id.as_deref());
         self.record.count_event(Some(Instant::now()));
-        self.usage = self.usage.into_iter().chain(picture.reply.usage()).reduce(Usage::plus);
-        self.pieces.extend(event::completed(self.source.operation, &picture.reply));
-        self.memory = Some(picture.memory);
+        self.usage = self.usage.into_iter().chain(image.reply.usage()).reduce(Usage::plus);
+        self.pieces.extend(event::completed(self.source.operation, &image.reply));
+        self.memory = Some(image.memory);
     }
 
     fn fail(&mut self, error: &ProxyError) {
@@ -141,7 +141,7 @@ impl OpenStream {
     }
 
     fn finish(&mut self, summary: Summary) {
-        self.source.drawings.clear();
+        self.source.calls.clear();
         self.record.set_summary(summary);
         self.is_finished = true;
     }

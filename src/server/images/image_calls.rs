@@ -1,4 +1,4 @@
-//! Calls the backend for the pictures of a request, concurrently.
+//! Calls the backend for the images of a request, concurrently.
 
 use std::sync::Arc;
 
@@ -16,15 +16,15 @@ use crate::error::ProxyError;
 use crate::protocol::images::ImageReply;
 use crate::upstream::{RequestToken, SideCall, Upstream};
 
-/// Maximum size of a reply: a large picture has 20 MB of base64.
+/// Maximum size of a reply: a large image has 20 MB of base64.
 const MAX_REPLY_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The calls under way, at most [`MAX_PICTURES`](crate::protocol::images::request::MAX_PICTURES). Dropping them cancels
+/// The calls under way, at most [`MAX_IMAGES`](crate::protocol::images::request::MAX_IMAGES). Dropping them cancels
 /// them.
-pub(super) type Drawings = FuturesUnordered<BoxFuture<'static, Result<Picture, ProxyError>>>;
+pub(super) type ImageCalls = FuturesUnordered<BoxFuture<'static, Result<CompletedImage, ProxyError>>>;
 
 /// A complete reply of the backend.
-pub(super) struct Picture {
+pub(super) struct CompletedImage {
     /// The number of the call.
     pub(super) index: u64,
     pub(super) reply: ImageReply,
@@ -49,26 +49,26 @@ impl ReservedCall {
 
 /// What the calls of a request have in common.
 #[derive(Clone)]
-pub(super) struct Drawing {
+pub(super) struct RepeatedCall {
     pub(super) upstream: Arc<Upstream>,
     pub(super) call: Arc<ReservedCall>,
     pub(super) memory: Arc<ByteBudget>,
 }
 
-impl Drawing {
-    /// Starts the calls for this many pictures, all with the account of `token`.
-    pub(super) fn start(self, count: u64, token: &RequestToken, span: &Span) -> Drawings {
-        let draw = |index| self.clone().draw(index, token.clone()).instrument(span.clone()).boxed();
-        (0..count).map(draw).collect()
+impl RepeatedCall {
+    /// Starts the calls for this many images, all with the account of `token`.
+    pub(super) fn start(self, count: u64, token: &RequestToken, span: &Span) -> ImageCalls {
+        let generate = |index| self.clone().generate(index, token.clone()).instrument(span.clone()).boxed();
+        (0..count).map(generate).collect()
     }
 
-    async fn draw(self, index: u64, mut token: RequestToken) -> Result<Picture, ProxyError> {
+    async fn generate(self, index: u64, mut token: RequestToken) -> Result<CompletedImage, ProxyError> {
         let mut response = self.upstream.call(&self.call.call, &mut token).await?;
         drop(self.call);
         let (mut headers, request_id) = (std::mem::take(&mut response.headers), response.request_id.take());
         headers.remove(CONTENT_TYPE);
         let BufferedBody { bytes, memory } = body::read_response(response, MAX_REPLY_BYTES, &self.memory).await?;
         let reply = off_thread(bytes.len(), || ImageReply::parse(&bytes))?;
-        Ok(Picture { index, reply, headers, request_id, memory })
+        Ok(CompletedImage { index, reply, headers, request_id, memory })
     }
 }
