@@ -91,7 +91,7 @@ impl SideApi for Transcriptions {
     }
 
     async fn respond(&self, request: SideRequest, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
-        let SideRequest { parts, body, mut token, services } = request;
+        let SideRequest { parts, body, mut token, services, .. } = request;
         let record = record.as_mut().ok_or(ProxyError::Internal)?;
         let memory = record.take_memory().unwrap_or_else(|| self.memory.reserve());
         let Plan { upload, format, warnings, memory } = self.plan(&parts, body, memory).await?;

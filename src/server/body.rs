@@ -233,12 +233,17 @@ async fn read_decoded(mut decoder: impl AsyncRead + Unpin, limits: &BodyLimits) 
 impl<D: Dialect> Handler<D> {
     /// The limits for bodies of this handler's requests.
     pub(super) fn body_limits(&self) -> BodyLimits {
-        let Limits { body_bytes, body_read, .. } = self.limits;
-        BodyLimits { limit_bytes: body_bytes, max_pause: body_read, memory: Arc::clone(&self.state.memory) }
+        BodyLimits::new(self.limits, &self.state.memory)
     }
 }
 
 impl BodyLimits {
+    /// The limits for bodies of requests, with the memory that all of them share.
+    pub(super) fn new(limits: Limits, memory: &Arc<ByteBudget>) -> Self {
+        let Limits { body_bytes, body_read, .. } = limits;
+        Self { limit_bytes: body_bytes, max_pause: body_read, memory: Arc::clone(memory) }
+    }
+
     fn too_large(&self) -> ProxyError {
         ProxyError::BodyTooLarge { limit_bytes: self.limit_bytes }
     }

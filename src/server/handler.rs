@@ -309,8 +309,13 @@ where
 
     /// Resolves when the drain time has passed, with the error for responses that are still open.
     pub(super) fn aborted(&self) -> AbortSignal {
-        self.abort.clone().cancelled_owned().map(|()| ProxyError::ShuttingDown).boxed()
+        aborted(&self.abort)
     }
+}
+
+/// Resolves when this token is cancelled, with the error for responses that are still open.
+pub(super) fn aborted(abort: &CancellationToken) -> AbortSignal {
+    abort.clone().cancelled_owned().map(|()| ProxyError::ShuttingDown).boxed()
 }
 
 /// Responds to a request whose reply doesn't depend on the backend.

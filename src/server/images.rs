@@ -130,7 +130,7 @@ impl SideApi for Images {
             return Relay::Images(self.head_timeout).respond(request, record).await;
         }
         let forwarded = request.forwarded();
-        let SideRequest { parts, body, token, services } = request;
+        let SideRequest { parts, body, token, services, .. } = request;
         let owned_record = record.as_mut().ok_or(ProxyError::Internal)?;
         let memory = owned_record.take_memory().unwrap_or_else(|| self.memory.reserve());
         let Plan { body, count, mode, warnings, memory } = self.plan(&parts, body, memory).await?;

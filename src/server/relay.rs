@@ -12,11 +12,12 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::access::OwnUsage;
 use super::http_response::with_headers;
 use super::request_log::RequestRecord;
 use super::side_request::{SideApi, SideRequest, passed_on};
 use crate::blocking::off_thread;
-use crate::error::ProxyError;
+use crate::error::{ProxyError, Refusal};
 use crate::protocol::Mode;
 use crate::protocol::json::string::Str;
 use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
@@ -77,7 +78,7 @@ impl Relay {
     }
 
     fn call(self, request: &SideRequest) -> SideCall {
-        let path = request.parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+        let path = request.parts.uri.path();
         let (method, target) = match self {
             Self::Account(document) => (Method::GET, SideTarget::Account(document.to_owned())),
             _ => (Method::POST, SideTarget::Codex(path.trim_start_matches("/v1").to_owned())),
@@ -115,6 +116,9 @@ impl SideApi for Relay {
         record: &mut Option<RequestRecord>,
     ) -> Result<Response, ProxyError> {
         check_path(&request.parts)?;
+        if matches!(self, Self::Account(_)) {
+            check_admin(&request.parts)?;
+        }
         let call = self.call(&request);
         if let (Some(record), Some(model)) = (record.as_ref(), &call.model) {
             record.set_model(model, Mode::Document);
@@ -124,12 +128,12 @@ impl SideApi for Relay {
             let headers = std::mem::take(&mut response.headers);
             let mut document = response.read(MAX_ACCOUNT_BYTES).await?;
             if name == ACCOUNTS {
-                document = without_routing(document);
+                document = without_routing(&document)?;
             }
             return Ok(with_headers(StatusCode::OK, headers, document));
         }
         let record = record.take().ok_or(ProxyError::Internal)?;
-        Ok(passed_on(response, record))
+        Ok(passed_on(response, request.abort, record))
     }
 }
 
@@ -142,12 +146,22 @@ fn check_path(request: &Parts) -> Result<(), ProxyError> {
     Err(ProxyError::UnknownPath { method: request.method.to_string(), path: path.to_owned() })
 }
 
+/// Refuses keys that may read only their own usage: account documents contain the quota and the owner's e-mail address.
+fn check_admin(request: &Parts) -> Result<(), ProxyError> {
+    if request.extensions.get::<OwnUsage>().is_none() {
+        return Ok(());
+    }
+    let message = "this client key can't read the documents of the account; use a key with admin = true";
+    Err(Refusal::forbidden("admin_key_required", None, message))
+}
+
 /// Removes the region routing from an `accounts/check` document: the client must send its requests here, and the
 /// upstream client applies the routing.
-fn without_routing(document: Bytes) -> Bytes {
-    let Ok(mut parsed) = serde_json::from_slice::<Value>(&document) else { return document };
+fn without_routing(document: &[u8]) -> Result<Bytes, ProxyError> {
+    let mut parsed: Value = serde_json::from_slice(document)
+        .map_err(|_| ProxyError::Damaged { reason: "the account document is not JSON".to_owned() })?;
     clear_routing(&mut parsed);
-    Bytes::from(parsed.to_string())
+    Ok(Bytes::from(parsed.to_string()))
 }
 
 fn clear_routing(value: &mut Value) {

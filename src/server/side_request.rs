@@ -13,19 +13,22 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_core::Stream;
+use http::HeaderValue;
+use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::body::{self, BodyLimits, BufferedBody};
-use super::handler::{Handler, Limits, refuse};
+use super::handler::{Handler, Limits, aborted, refuse};
 use super::multipart::is_multipart;
 use super::request_log::{RequestId, RequestRecord};
+use super::response_stream::AbortSignal;
 use super::state::ServerState;
 use super::{Services, account};
 use crate::error::ProxyError;
 use crate::protocol::responses::{Responses, relayed_headers};
-use crate::protocol::{Dialect, Summary};
+use crate::protocol::{Dialect, Summary, openai};
 use crate::upstream::{ForwardedHeaders, RequestToken, SideCall, SideResponse};
 
 /// An endpoint that calls the backend with [`SideCall`]s.
@@ -53,13 +56,14 @@ pub(super) struct SideEndpoint<A> {
 }
 
 /// A request whose body has been read and whose token is known.
-#[derive(Debug)]
 pub(super) struct SideRequest {
     pub(super) parts: Parts,
     /// The decoded body. The record holds its memory.
     pub(super) body: Bytes,
     pub(super) token: RequestToken,
     pub(super) services: Arc<Services>,
+    /// Resolves when the drain time has passed.
+    pub(super) abort: AbortSignal,
 }
 
 impl<A: SideApi> SideEndpoint<A> {
@@ -99,7 +103,7 @@ impl<A: SideApi> SideEndpoint<A> {
 
     async fn run(&self, parts: Parts, body: Body, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
         let chosen = account::tokens(&parts, self.services.tokens.as_ref()).await?;
-        let limits = self.body_limits();
+        let limits = BodyLimits::new(self.limits, &self.state.memory);
         let BufferedBody { bytes: body, memory } = if is_multipart(&parts.headers) {
             body::read_unchanged(&parts.headers, body, &limits).await?
         } else {
@@ -113,12 +117,8 @@ impl<A: SideApi> SideEndpoint<A> {
         let token = self.services.upstream.token(chosen).await?;
         account::check_share(&parts, &self.services.upstream, token.bearer()).await?;
         let services = Arc::clone(&self.services);
-        self.api.respond(SideRequest { parts, body, token, services }, record).await
-    }
-
-    fn body_limits(&self) -> BodyLimits {
-        let Limits { body_bytes, body_read, .. } = self.limits;
-        BodyLimits { limit_bytes: body_bytes, max_pause: body_read, memory: Arc::clone(&self.state.memory) }
+        let abort = aborted(&self.abort);
+        self.api.respond(SideRequest { parts, body, token, services, abort }, record).await
     }
 }
 
@@ -137,11 +137,13 @@ impl SideRequest {
 }
 
 /// A response that passes on the body of a backend response as it arrives. The request ends with the body.
-pub(super) fn passed_on(mut response: SideResponse, record: RequestRecord) -> Response {
+pub(super) fn passed_on(mut response: SideResponse, abort: AbortSignal, record: RequestRecord) -> Response {
     let headers = std::mem::take(&mut response.headers);
     record.set_upstream_id(response.request_id.as_deref());
-    let mut passed = Response::new(Body::from_stream(PassedBody { response, record }));
+    let mut passed = Response::new(Body::from_stream(PassedBody { response, abort, record }));
     passed.headers_mut().extend(headers);
+    // A browser must not interpret a response of the backend as anything but its content type.
+    passed.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     passed
 }
 
@@ -153,7 +155,18 @@ fn complete(record: &mut RequestRecord) {
 /// The body of a backend response, and the record of its request.
 struct PassedBody {
     response: SideResponse,
+    abort: AbortSignal,
     record: RequestRecord,
+}
+
+impl PassedBody {
+    /// Records that the body is cut.
+    fn fail(&mut self, error: &ProxyError) {
+        let _entered = self.record.span().entered();
+        tracing::warn!(error = error.loggable(), "a relayed response was cut");
+        self.record.set_error(error);
+        self.record.set_summary(Summary { usage: None, outcome: openai::error::code(error) });
+    }
 }
 
 impl Stream for PassedBody {
@@ -161,10 +174,13 @@ impl Stream for PassedBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.response).poll_next(cx);
+        let mut polled = Pin::new(&mut this.response).poll_next(cx);
+        if polled.is_pending() {
+            polled = this.abort.as_mut().poll(cx).map(|error| Some(Err(error)));
+        }
         match &polled {
             Poll::Ready(None) => complete(&mut this.record),
-            Poll::Ready(Some(Err(error))) => this.record.set_error(error),
+            Poll::Ready(Some(Err(error))) => this.fail(error),
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
         polled

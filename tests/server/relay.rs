@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::Bench;
 use crate::fake::{Recorded, Script};
 use crate::wire::{Answer, Ask};
+use crate::{Bench, SECOND};
 
 /// The headers of the official client, as recorded, apart from the token, the account and those of the connection.
 const CODEX: [(&str, &str); 4] = [
@@ -34,7 +34,7 @@ async fn a_search_equals_the_recorded_one() {
     bench.upstream.on("/alpha/search", document(&json!({ "output": "found", "encrypted_output": "e", "new": [1] })));
     let body = r#"{"id":"s-1","model":"gpt-6.1-sol","input":[{"type":"message","role":"user","content":[]}],"commands":{"search_query":[{"q":"rust release"}]},"settings":{"allowed_callers":["direct"],"external_web_access":false},"max_output_tokens":10000}"#;
     for path in ["/v1/alpha/search", "/alpha/search", "/backend-api/codex/alpha/search"] {
-        let (answer, sent) = relayed(&bench, "/alpha/search", post(path, body)).await;
+        let (answer, sent) = relayed(&bench, "/alpha/search", post(&format!("{path}?key=private"), body)).await;
         assert_eq!((answer.status, answer.json()["new"][0].as_i64()), (200, Some(1)), "{}", answer.text());
         assert_eq!(answer.header("x-codex-active-limit"), "codex");
         assert_eq!((sent.target.as_str(), sent.body.as_slice()), ("/backend-api/codex/alpha/search", body.as_bytes()));
@@ -112,18 +112,21 @@ async fn paths_that_are_not_listed_reach_no_backend() {
         "/v1/memories/other",
         "/backend-api/codex/analytics-events/events",
         "/backend-api/ps/plugins/list",
-        "/backend-api/wham/settings/user",
         "/api/codex/rate-limit-reset-credits/consume",
         "/otlp/v1/metrics",
     ] {
         let answer = post(path, "{}").send(&bench.proxy).await;
         assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (404, Some("unknown_url")), "{path}");
     }
+    for path in ["/backend-api/wham/settings/user", "/backend-api/wham/config/bundle", "/api/codex/settings/user"] {
+        assert_eq!(Ask::get(path).send(&bench.proxy).await.status, 404, "{path}");
+    }
     let voice = post("/v1/realtime/calls", "{}").send(&bench.proxy).await;
     assert_eq!(voice.status, 501, "{}", voice.text());
     let sent = bench.upstream.requests("");
-    let others = sent.iter().filter(|sent| sent.method == "POST").count();
-    assert_eq!(others, 0, "{sent:?}");
+    let is_own = |target: &str| ["/models", "/accounts/check", "/usage"].iter().any(|own| target.contains(own));
+    let others: Vec<_> = sent.iter().filter(|sent| !is_own(&sent.target)).collect();
+    assert!(others.is_empty(), "{others:?}");
 }
 
 #[tokio::test]
@@ -135,4 +138,25 @@ async fn a_broken_response_does_not_look_complete() {
     while answer.sip(1024).await > 0 {}
     let (body, is_complete) = answer.taken();
     assert_eq!((answer.status, body.as_slice(), is_complete), (200, br#"{"output":"fo"#.as_slice(), false));
+    bench.proxy.says(r#"outcome="upstream_stream_truncated""#, SECOND).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_admin_does_not_read_account_documents() {
+    let keys = r#"
+[[keys]]
+name = "owner"
+key = "key-of-the-owner"
+admin = true
+
+[[keys]]
+name = "guest"
+key = "key-of-the-guest"
+"#;
+    let bench = Bench::with(|launch| launch.file("config.toml", keys)).await;
+    bench.upstream.replace("/backend-api/wham/usage", document(&json!({ "email": "ada@example.org" })));
+    let ask = |key: &str| Ask::get("/api/codex/usage").header("authorization", &format!("Bearer {key}"));
+    assert_eq!(ask("key-of-the-owner").send(&bench.proxy).await.status, 200);
+    let refused = ask("key-of-the-guest").send(&bench.proxy).await;
+    assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (403, Some("admin_key_required")));
 }
