@@ -24,9 +24,10 @@ use super::item_replay::ItemReplay;
 use super::request_log::RequestRecord;
 use super::response_store::ResponseStore;
 use crate::error::ProxyError;
+use crate::protocol::codex::control::ControlKind;
 use crate::protocol::codex::{Usage, failure};
 use crate::protocol::{Encoder, Fold, Reply, Sink, Summary, Wire};
-use crate::upstream::ReplyEvents;
+use crate::upstream::{ControlError, ReplyEvents};
 use write_batching::BatchWindow;
 
 /// A chunk is sent when it has this size, even if more events are available.
@@ -182,7 +183,7 @@ impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
                 self.record.set_error(error);
             }
             if self.processor.process_next(next, &mut self.framing).is_break() {
-                self.close_upstream();
+                self.end_response();
             }
             self.framing.mark_complete();
         }
@@ -202,6 +203,15 @@ impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
         {
             self.record.set_error(&error);
             self.processor.reply.on_end(Some(error), &mut self.framing);
+            self.close_upstream();
+        }
+    }
+
+    /// Closes the upstream call, unless the backend may respond to control frames after the end.
+    fn end_response(&mut self) {
+        if self.events.as_ref().is_some_and(ReplyEvents::has_follow_up) {
+            self.processor.reply.expect_follow_up();
+        } else {
             self.close_upstream();
         }
     }
@@ -229,6 +239,19 @@ impl KeepaliveTimer {
 }
 
 impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
+    /// Sends a control frame to the backend, as [`ReplyEvents::poll_send`] does.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        kind: ControlKind,
+        frame: &mut Option<Bytes>,
+    ) -> Poll<Result<(), ControlError>> {
+        match &mut self.events {
+            Some(events) => events.poll_send(cx, kind, frame),
+            None => Poll::Ready(Err(ControlError::Ended)),
+        }
+    }
+
     /// The next chunk: events, an error, or a keepalive; `None` at the end.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<F::Chunk>> {
         if std::mem::take(&mut self.is_prefilled)

@@ -74,6 +74,7 @@ pub use request_token::RequestToken;
 pub use response_body::AcceptEncoding;
 pub use settings::Settings;
 pub use side_call::{SideCall, SideResponse, SideTarget};
+pub use stream::ControlError;
 pub use unknown_events::UnknownName;
 pub use websocket::Transport;
 

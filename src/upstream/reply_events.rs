@@ -9,8 +9,10 @@ use futures_core::Stream;
 use tokio::time::Instant;
 
 use super::EventStream;
+use super::stream::ControlError;
 use super::tool_rounds::ToolRounds;
 use crate::error::ProxyError;
+use crate::protocol::codex::control::ControlKind;
 use crate::protocol::codex::proxy_tools::HiddenItems;
 
 /// The `data` of each event of a response, up to the terminal event or a transport error.
@@ -40,6 +42,29 @@ impl ReplyEvents {
         match &self.0 {
             Source::Single(events) => events.first_content(),
             Source::Rounds(rounds) => rounds.first_content(),
+        }
+    }
+
+    /// Whether the response has ended and more events may follow: the backend's response to control frames.
+    #[must_use]
+    pub fn has_follow_up(&self) -> bool {
+        matches!(&self.0, Source::Single(events) if events.has_follow_up())
+    }
+
+    /// Sends a control frame to the backend. It is taken from `frame` when it is buffered; call this again, with an empty
+    /// `frame`, until the result is ready. Events can be polled in between, and don't wait for the frame.
+    ///
+    /// # Errors
+    /// If the response has no connection on which the frame can be sent.
+    pub fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        kind: ControlKind,
+        frame: &mut Option<Bytes>,
+    ) -> Poll<Result<(), ControlError>> {
+        match &mut self.0 {
+            Source::Single(events) => events.poll_send(cx, kind, frame),
+            Source::Rounds(_) => Poll::Ready(Err(ControlError::ProxyTools)),
         }
     }
 

@@ -3,11 +3,15 @@
 //! There is no task or channel in between: dropping the stream drops the connection, HTTP/2 stream or WebSocket. Events
 //! are passed on unchanged, except that the namespace that the lite form adds to tool names is stripped. The stream
 //! ends after the terminal event without waiting for the connection to close; if the connection breaks, closes or times
-//! out earlier, the stream ends with an error.
+//! out earlier, the stream ends with an error. After a response that the client has steered, the stream contains the
+//! response that the backend starts next.
+
+mod event_timeout;
+mod http_events;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use http::HeaderMap;
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::cassette::{Outcome, Playback, Recording};
 use super::counters::OpenResponse;
@@ -24,26 +28,24 @@ use super::event_class::EventClass;
 use super::quota::QuotaObserver;
 use super::response_body::ResponseBody;
 use super::unknown_events::UnknownEvents;
-use super::websocket::Exchange;
-use crate::error::{Phase, ProxyError};
+use super::websocket::{Exchange, Expected};
+use crate::error::ProxyError;
+use crate::protocol::codex::control::ControlKind;
 use crate::protocol::codex::event;
 use crate::protocol::codex::failure;
 use crate::protocol::codex::lite::ToolNamespace;
 use crate::protocol::codex::rate_limits;
-use crate::protocol::sse::Splitter;
+use event_timeout::EventTimeout;
+use http_events::HttpEvents;
+
+/// How long the backend may take to acknowledge steering input after the response has ended.
+const ACKNOWLEDGMENT_WAIT: Duration = Duration::from_secs(5);
 
 /// Where the events come from.
 enum Source {
     Http(HttpEvents),
     WebSocket(Box<Exchange>),
     Recorded(Box<Playback>),
-}
-
-/// The server-sent events in the body of an HTTP response.
-struct HttpEvents {
-    body: ResponseBody,
-    splitter: Splitter,
-    event_limit_bytes: usize,
 }
 
 /// The `data` of each event of a response, up to the terminal event or a transport error.
@@ -64,6 +66,19 @@ pub struct EventStream {
     recording: Option<Recording>,
     /// When the first content delta arrived.
     first_content: Option<Instant>,
+    /// The terminal event of the response has arrived; another response may follow.
+    has_ended: bool,
+}
+
+/// Why a control frame was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlError {
+    /// The response doesn't arrive over a WebSocket.
+    NoWebSocket,
+    /// The response has ended, or its connection is broken.
+    Ended,
+    /// The response has several rounds, because the proxy runs tools for the model.
+    ProxyTools,
 }
 
 /// Limits of a stream.
@@ -77,22 +92,10 @@ pub(super) struct Limits {
     pub(super) event_bytes: usize,
 }
 
-/// A timeout that each event restarts. Cheap per event: only the time is recorded, and the timer is set anew when it
-/// fires.
-struct EventTimeout {
-    phase: Phase,
-    limit: Duration,
-    idle_limit: Duration,
-    since: Instant,
-    timer: Pin<Box<Sleep>>,
-}
-
 impl EventStream {
     /// The events of an HTTP response to a request sent at `sent`.
     pub(super) fn new(body: ResponseBody, limits: Limits, sent: Instant) -> Self {
-        let splitter = Splitter::new(limits.event_bytes);
-        let events = HttpEvents { body, splitter, event_limit_bytes: limits.event_bytes };
-        Self::with_source(Source::Http(events), limits, sent)
+        Self::with_source(Source::Http(HttpEvents::new(body, limits.event_bytes)), limits, sent)
     }
 
     /// The events of a WebSocket response to a request sent at `sent`.
@@ -110,13 +113,7 @@ impl EventStream {
             buffered: VecDeque::new(),
             buffer_limit_bytes: limits.event_bytes,
             source: Some(source),
-            timeout: EventTimeout {
-                phase: Phase::FirstEvent,
-                limit: limits.first_event,
-                idle_limit: limits.idle,
-                since: sent,
-                timer: Box::pin(sleep_until(sent + limits.first_event)),
-            },
+            timeout: EventTimeout::new(limits, sent),
             event_headers: HeaderMap::new(),
             namespace: None,
             open: None,
@@ -124,19 +121,19 @@ impl EventStream {
             unknown_events: None,
             recording: None,
             first_content: None,
+            has_ended: false,
         }
     }
 
     /// A stream of events that have already arrived.
     #[cfg(test)]
     pub(super) fn of(events: &[&'static str]) -> Self {
-        let (limit, since) = (Duration::MAX, Instant::now());
-        let timer = Box::pin(sleep_until(since));
+        let limits = Limits { first_event: Duration::from_secs(60), idle: Duration::from_secs(60), event_bytes: 0 };
         Self {
             buffered: events.iter().map(|event| Bytes::from_static(event.as_bytes())).collect(),
             buffer_limit_bytes: usize::MAX,
             source: None,
-            timeout: EventTimeout { phase: Phase::Streaming, limit, idle_limit: limit, since, timer },
+            timeout: EventTimeout::new(limits, Instant::now()),
             event_headers: HeaderMap::new(),
             namespace: None,
             open: None,
@@ -144,6 +141,7 @@ impl EventStream {
             unknown_events: None,
             recording: None,
             first_content: None,
+            has_ended: false,
         }
     }
 
@@ -188,6 +186,28 @@ impl EventStream {
     #[must_use]
     pub fn first_content(&self) -> Option<Instant> {
         self.first_content
+    }
+
+    /// Whether the response has ended and more events may follow: the backend's response to control frames.
+    pub(super) fn has_follow_up(&self) -> bool {
+        self.has_ended && self.source.is_some()
+    }
+
+    /// Sends a control frame to the backend. It is taken from `frame` when it is buffered; call this again, with an empty
+    /// `frame`, until the result is ready. Events can be polled in between.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        kind: ControlKind,
+        frame: &mut Option<Bytes>,
+    ) -> Poll<Result<(), ControlError>> {
+        match &mut self.source {
+            Some(Source::WebSocket(exchange)) if !self.has_ended => {
+                exchange.poll_send(cx, kind, frame).map_err(|_| ControlError::Ended)
+            }
+            None | Some(Source::WebSocket(_)) => Poll::Ready(Err(ControlError::Ended)),
+            Some(Source::Http(_) | Source::Recorded(_)) => Poll::Ready(Err(ControlError::NoWebSocket)),
+        }
     }
 
     /// Replaces the tool names by those that the client chose.
@@ -253,6 +273,10 @@ impl EventStream {
                 Poll::Ready(Err(error)) => return self.fail(error),
                 Poll::Pending => {
                     let error = ready!(self.timeout.poll_expired(cx));
+                    if self.has_ended && self.expects() != Expected::Successor {
+                        self.source = None;
+                        return Poll::Ready(None);
+                    }
                     return self.fail(error);
                 }
             };
@@ -289,13 +313,34 @@ impl EventStream {
             (EventClass::Other, Some(quota)) if is_rate_limits(data) => quota.record_event(data),
             _ => {}
         }
-        if !class.is_terminal() {
-            return;
+        if class.is_terminal() || self.has_ended {
+            self.end_response(class);
+        }
+    }
+
+    /// Handles the terminal event and what follows it.
+    fn end_response(&mut self, class: EventClass) {
+        self.has_ended = class != EventClass::Created;
+        match self.expects() {
+            _ if !self.has_ended => return,
+            Expected::Successor if class != EventClass::Failed => return,
+            Expected::Acknowledgment if class != EventClass::Failed => {
+                self.timeout.shorten(ACKNOWLEDGMENT_WAIT);
+                return;
+            }
+            _ => {}
         }
         if let Some(Source::WebSocket(exchange)) = self.source.take()
-            && class == EventClass::Completed
+            && class != EventClass::Failed
         {
             exchange.release();
+        }
+    }
+
+    fn expects(&self) -> Expected {
+        match &self.source {
+            Some(Source::WebSocket(exchange)) => exchange.expects(),
+            _ => Expected::Nothing,
         }
     }
 
@@ -306,23 +351,6 @@ impl EventStream {
             recording.end(Outcome::of(&error));
         }
         Poll::Ready(Some(Err(error)))
-    }
-}
-
-impl HttpEvents {
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ProxyError>> {
-        loop {
-            match self.splitter.next_event() {
-                Ok(Some(data)) => return Poll::Ready(Ok(data)),
-                Ok(None) => {}
-                Err(_) => return Poll::Ready(Err(ProxyError::EventTooLarge { limit_bytes: self.event_limit_bytes })),
-            }
-            match ready!(self.body.poll_chunk(cx)) {
-                Some(Ok(bytes)) => self.splitter.push(&bytes),
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                None => return Poll::Ready(Err(ProxyError::Truncated { cause: None })),
-            }
-        }
     }
 }
 
@@ -343,35 +371,6 @@ impl fmt::Debug for EventStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("EventStream");
         debug.field("buffered", &self.buffered.len()).field("is_open", &self.source.is_some()).finish_non_exhaustive()
-    }
-}
-
-impl EventTimeout {
-    /// Restarts the timeout after an event. Until the first event of the response, others (such as rate limits) don't
-    /// restart it.
-    fn restart(&mut self, class: EventClass) {
-        if self.phase == Phase::FirstEvent && class == EventClass::Other {
-            return;
-        }
-        self.since = Instant::now();
-        self.phase = Phase::Streaming;
-        self.limit = self.idle_limit;
-    }
-
-    /// Returns the error when the timeout has expired.
-    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<ProxyError> {
-        let end = self.since + self.limit;
-        loop {
-            // The limit may have become shorter since the timer was set.
-            if self.timer.deadline() > end {
-                self.timer.as_mut().reset(end);
-            }
-            ready!(self.timer.as_mut().poll(cx));
-            if Instant::now() >= end {
-                return Poll::Ready(ProxyError::Silent { phase: self.phase, limit: self.limit });
-            }
-            self.timer.as_mut().reset(end);
-        }
     }
 }
 

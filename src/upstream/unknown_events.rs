@@ -40,9 +40,12 @@ const EVENTS: &[&str] = &[
     "response.image_generation_call.partial_image",
     "response.in_progress",
     "response.incomplete",
+    "response.interrupt.accepted",
+    "response.interrupt.failed",
     "response.metadata",
     "response.output_item.added",
     "response.output_item.done",
+    "response.output_item.interrupted",
     "response.output_text.annotation.added",
     "response.output_text.done",
     "response.queued",
@@ -52,12 +55,23 @@ const EVENTS: &[&str] = &[
     "response.reasoning_text.done",
     "response.refusal.done",
     "response.safety_buffering",
+    "response.steer.accepted",
+    "response.steer.failed",
+    "response.steer.pending",
     "response.web_search_call.completed",
     "response.web_search_call.in_progress",
     "response.web_search_call.searching",
 ];
 /// Prefixes of events about the account or the connection. Their members are not inspected.
-const NOT_INSPECTED: &[&str] = &["codex.", "error", "keepalive", "response.metadata", "response.safety_buffering"];
+const NOT_INSPECTED: &[&str] = &[
+    "codex.",
+    "error",
+    "keepalive",
+    "response.interrupt.",
+    "response.metadata",
+    "response.safety_buffering",
+    "response.steer.",
+];
 /// Known members of events.
 const MEMBERS: &[&str] = &[
     "annotation",
@@ -82,6 +96,7 @@ const MEMBERS: &[&str] = &[
     "size",
     "refusal",
     "response",
+    "response_id",
     "sequence_number",
     "summary_index",
     "text",

@@ -171,6 +171,8 @@ fn both_transports_pass_the_same_tests() {
         "uploads::",
         // Its frames are sent unchanged.
         "compression::",
+        // These tests set the transport.
+        "websockets::control::",
         // A WebSocket is kept for the next request.
         "limits::a_stream_closes_with_its_terminal_event",
         // Some HTTP headers are frame metadata or events here.

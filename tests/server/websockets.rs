@@ -1,5 +1,6 @@
 //! The Responses API over a WebSocket: the same events as over HTTP, one response at a time.
 
+mod control;
 mod errors;
 mod lifecycle;
 
@@ -244,21 +245,19 @@ async fn a_warmup_makes_no_request_and_can_be_continued() {
 
 #[tokio::test]
 async fn a_running_response_can_be_cancelled() {
-    for kind in ["response.cancel", "response.interrupt"] {
-        let bench = Bench::new().await;
-        bench.upstream.on("/responses", begun(&BEGUN).hang());
-        bench.upstream.on("/responses", Script::events(&RESPONSE));
-        let mut socket = Socket::open(&bench.proxy).await;
-        socket.send(&json!({"type": kind})).await;
-        socket.create(&hello()).await;
-        socket.until("response.output_text.delta").await;
-        socket.send(&json!({"type": kind})).await;
-        let last = socket.answer().await.pop().unwrap();
-        assert_eq!((&last["type"], &last["response"]["status"]), (&json!("response.failed"), &json!("failed")));
-        assert!(bench.upstream.hung_up(1, 5 * SECOND).await, "the upstream request is canceled at once");
-        socket.create(&hello()).await;
-        assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
-    }
+    let bench = Bench::new().await;
+    bench.upstream.on("/responses", begun(&BEGUN).hang());
+    bench.upstream.on("/responses", Script::events(&RESPONSE));
+    let mut socket = Socket::open(&bench.proxy).await;
+    socket.send(&json!({"type": "response.cancel"})).await;
+    socket.create(&hello()).await;
+    socket.until("response.output_text.delta").await;
+    socket.send(&json!({"type": "response.cancel"})).await;
+    let last = socket.answer().await.pop().unwrap();
+    assert_eq!((&last["type"], &last["response"]["status"]), (&json!("response.failed"), &json!("failed")));
+    assert!(bench.upstream.hung_up(1, 5 * SECOND).await, "the upstream request is canceled at once");
+    socket.create(&hello()).await;
+    assert_eq!(socket.answer().await.last().unwrap()["type"], "response.completed");
 }
 
 #[tokio::test]

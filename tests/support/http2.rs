@@ -51,7 +51,7 @@ async fn play(
                     return Ok(());
                 }
             },
-            Step::Hang => {
+            Step::Frame | Step::Hang => {
                 client_gone(&mut respond, &mut out).await;
                 shared.count_hang_up();
                 return Ok(());

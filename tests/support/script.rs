@@ -16,6 +16,8 @@ pub(super) enum Step {
     End,
     Pause(Duration),
     Wait(Gate),
+    /// Over a WebSocket, waits for another frame of the client.
+    Frame,
     Hang,
     Close,
     /// Over a WebSocket, the close code and the reason.
@@ -92,6 +94,11 @@ impl Script {
     pub(crate) fn chained(mut self, next: Self) -> Self {
         self.0.extend(next.0);
         self
+    }
+
+    /// Waits for a frame of the client on the same WebSocket.
+    pub(crate) fn frame(self) -> Self {
+        self.then(Step::Frame)
     }
 
     /// The proper end of a stream.

@@ -72,6 +72,8 @@ struct Seen {
     /// Each accepted WebSocket handshake.
     handshakes: Vec<Recorded>,
     hang_ups: usize,
+    /// The frames that scripts have waited for.
+    frames: Vec<String>,
 }
 
 impl Recorded {
@@ -170,6 +172,11 @@ impl FakeUpstream {
         self.shared.seen.borrow().handshakes.clone()
     }
 
+    /// The frames that scripts have waited for, so far.
+    pub(crate) fn frames(&self) -> Vec<String> {
+        self.shared.seen.borrow().frames.clone()
+    }
+
     /// Waits until this many requests have arrived.
     pub(crate) async fn received(&self, path_end: &str, count: usize) -> Vec<Recorded> {
         let mut seen = self.shared.seen.subscribe();
@@ -228,7 +235,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
                         return Ok(());
                     }
                 },
-                Step::Hang => {
+                Step::Frame | Step::Hang => {
                     client_gone(&mut stream).await;
                     shared.count_hang_up();
                     return Ok(());
@@ -262,6 +269,10 @@ impl Shared {
 
     fn count_handshake(&self, handshake: &Recorded) {
         self.seen.send_modify(|seen| seen.handshakes.push(handshake.clone()));
+    }
+
+    fn note_frame(&self, frame: String) {
+        self.seen.send_modify(|seen| seen.frames.push(frame));
     }
 
     fn count_hang_up(&self) {

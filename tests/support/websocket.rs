@@ -181,6 +181,13 @@ async fn play(
                     return Ok(Then::Closed);
                 }
             },
+            Step::Frame => {
+                let Some(frame) = next_text(socket).await else {
+                    shared.count_hang_up();
+                    return Ok(Then::Closed);
+                };
+                shared.note_frame(frame);
+            }
             Step::Hang => {
                 client_gone(socket).await;
                 shared.count_hang_up();
@@ -217,6 +224,16 @@ impl Remembered {
 
 fn object<'h>(headers: impl Iterator<Item = &'h (String, String)>) -> Value {
     headers.map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>().into()
+}
+
+async fn next_text(socket: &mut Socket) -> Option<String> {
+    loop {
+        match socket.next().await? {
+            Ok(Message::Text(text)) => return Some(text.as_str().to_owned()),
+            Ok(message) if !message.is_close() => {}
+            _ => return None,
+        }
+    }
 }
 
 async fn client_gone(socket: &mut Socket) {

@@ -11,6 +11,7 @@ mod clock;
 #[path = "../support/encoding.rs"]
 mod compression;
 mod connections;
+mod control;
 mod encoding;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "no pacing and no outages here")]

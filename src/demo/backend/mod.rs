@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod compression;
+mod control;
 mod events;
 mod fault;
 mod hints;

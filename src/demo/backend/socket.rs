@@ -1,16 +1,20 @@
 //! Serves responses over a WebSocket: one frame per request, one frame per event.
 //!
 //! Like the real backend, a connection stores its last response, which a request can continue with
-//! `previous_response_id`; earlier ones are not found. Responses are sent one at a time. A fault that cuts a response
-//! closes the connection.
+//! `previous_response_id`; earlier ones are not found. Responses are sent one at a time; frames for the running one are
+//! handled by [`super::control`]. A fault that cuts a response closes the connection.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep_until};
 
 use super::super::json_response::Refusal;
+use super::control::{ControlFrame, Course, RunningResponse};
 use super::form_of;
 use super::responses::{PreparedResponse, Responses, StreamEnd};
 
@@ -19,6 +23,12 @@ use super::responses::{PreparedResponse, Responses, StreamEnd};
 struct PreviousResponse {
     response_id: String,
     items: Vec<Value>,
+}
+
+/// The connection, and the frames that wait for the end of a response.
+struct Client {
+    socket: WebSocket,
+    waiting: VecDeque<String>,
 }
 
 /// The connection is to be closed, or the client has disconnected.
@@ -32,22 +42,48 @@ pub(super) async fn serve_socket(socket: WebSocket, responses: Arc<Responses>) {
     }
 }
 
-async fn serve(mut socket: WebSocket, responses: &Responses) {
+async fn serve(socket: WebSocket, responses: &Responses) {
+    let mut client = Client { socket, waiting: VecDeque::new() };
     let mut previous_response = PreviousResponse::default();
-    while let Some(Ok(message)) = socket.recv().await {
-        let Message::Text(frame) = message else { continue };
-        let response = match previous_response.request(frame.as_str()) {
-            Ok(request) => answer(responses, &mut previous_response, request),
-            Err(refusal) => Err(refusal),
-        };
-        let sent = match response {
-            Ok(response) => send(&mut socket, &mut previous_response, response).await,
-            Err(refusal) => send_event(&mut socket, &error_event(refusal)).await,
+    while let Ok(frame) = client.next_frame().await {
+        let sent = match ControlFrame::parse(&frame) {
+            Some(control) => client.send(&control.refused()).await,
+            None => match previous_response.request(&frame) {
+                Ok(request) => respond(&mut client, responses, &mut previous_response, request).await,
+                Err(refusal) => client.send(&error_event(refusal)).await,
+            },
         };
         if sent.is_err() {
             return;
         }
     }
+}
+
+/// Responds to a request, and then to the inputs that the client has steered the response with.
+async fn respond(
+    client: &mut Client,
+    responses: &Responses,
+    previous_response: &mut PreviousResponse,
+    request: Value,
+) -> Result<(), Disconnected> {
+    let mut next = Some(request);
+    while let Some(request) = next.take() {
+        let mut successor = request.clone();
+        let response = match answer(responses, previous_response, request) {
+            Ok(response) => response,
+            Err(refusal) => return client.send(&error_event(refusal)).await,
+        };
+        let mut running = stream(client, previous_response, response).await?;
+        let inputs = std::mem::take(&mut running.inputs);
+        if running.has_tool_call && !inputs.is_empty() {
+            client.send(&running.pending(&previous_response.tool_calls())).await?;
+            previous_response.items.extend(inputs);
+        } else if !inputs.is_empty() {
+            successor["input"] = previous_response.items.iter().cloned().chain(inputs).collect();
+            next = Some(successor);
+        }
+    }
+    Ok(())
 }
 
 fn answer(
@@ -87,11 +123,16 @@ impl PreviousResponse {
         Ok(Value::Object(request))
     }
 
+    /// The tool calls at the end of the conversation.
+    fn tool_calls(&self) -> Vec<Value> {
+        self.items.iter().rev().take_while(|item| item.get("call_id").is_some()).cloned().collect()
+    }
+
     /// Stores what an event adds to the conversation.
     fn record(&mut self, event: &Value) {
         match event["type"].as_str() {
             Some("response.output_item.done") => self.items.push(event["item"].clone()),
-            Some("response.completed") => {
+            Some("response.completed" | "response.incomplete") => {
                 event["response"]["id"].as_str().unwrap_or_default().clone_into(&mut self.response_id);
             }
             _ => {}
@@ -99,27 +140,79 @@ impl PreviousResponse {
     }
 }
 
-async fn send(
-    socket: &mut WebSocket,
+/// Streams a response, and handles the frames that arrive meanwhile.
+async fn stream(
+    client: &mut Client,
     previous_response: &mut PreviousResponse,
     response: PreparedResponse,
-) -> Result<(), Disconnected> {
+) -> Result<RunningResponse, Disconnected> {
     let headers =
         object(response.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))));
-    send_event(socket, &json!({ "type": "response.metadata", "headers": headers })).await?;
+    client.send(&json!({ "type": "response.metadata", "headers": headers })).await?;
+    let events: Vec<Value> = response.events.iter().map(|timed| timed.event.clone()).collect();
+    let mut running = RunningResponse::new(&events);
     for timed in response.events {
-        if !timed.delay.is_zero() {
-            tokio::time::sleep(timed.delay).await;
+        client.wait(timed.delay, &mut running).await?;
+        if running.ends_before(&timed.event) {
+            let terminal = events.iter().rev().find(|event| event["response"].is_object());
+            for event in running.early_end(terminal.unwrap_or(&Value::Null)) {
+                previous_response.record(&event);
+                client.send(&event).await?;
+            }
+            return Ok(running);
         }
-        previous_response.record(&timed.event);
-        send_event(socket, &timed.event).await?;
+        let mut event = timed.event;
+        running.record(&mut event);
+        previous_response.record(&event);
+        client.send(&event).await?;
     }
     let is_complete = !matches!(response.end, StreamEnd::Aborted | StreamEnd::Truncated);
-    if is_complete { Ok(()) } else { Err(Disconnected) }
+    if is_complete { Ok(running) } else { Err(Disconnected) }
 }
 
-async fn send_event(socket: &mut WebSocket, event: &Value) -> Result<(), Disconnected> {
-    socket.send(Message::text(event.to_string())).await.map_err(|_| Disconnected)
+impl Client {
+    /// The next text frame.
+    async fn next_frame(&mut self) -> Result<String, Disconnected> {
+        match self.waiting.pop_front() {
+            Some(frame) => Ok(frame),
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Result<String, Disconnected> {
+        loop {
+            match self.socket.recv().await {
+                Some(Ok(Message::Text(frame))) => return Ok(frame.as_str().to_owned()),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(Disconnected),
+            }
+        }
+    }
+
+    /// Waits before an event, and handles frames for the running response. Other frames wait until it has ended.
+    async fn wait(&mut self, delay: Duration, running: &mut RunningResponse) -> Result<(), Disconnected> {
+        if delay.is_zero() {
+            return Ok(());
+        }
+        let due = Instant::now() + delay;
+        while running.course != Course::Interrupted {
+            tokio::select! {
+                () = sleep_until(due) => return Ok(()),
+                frame = self.receive() => {
+                    let frame = frame?;
+                    match ControlFrame::parse(&frame) {
+                        Some(control) => self.send(&running.handle(&control)).await?,
+                        None => self.waiting.push_back(frame),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, event: &Value) -> Result<(), Disconnected> {
+        self.socket.send(Message::text(event.to_string())).await.map_err(|_| Disconnected)
+    }
 }
 
 /// Converts an HTTP error to an `error` event with its body, status and headers.

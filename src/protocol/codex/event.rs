@@ -125,6 +125,12 @@ impl ResponseObject<'_> {
         self.incomplete_reason.as_ref().is_some_and(|reason| reason.as_str() == "content_filter")
     }
 
+    /// Whether the client has interrupted or steered the response.
+    #[must_use]
+    pub fn is_stopped_by_client(&self) -> bool {
+        self.incomplete_reason.as_ref().is_some_and(|reason| matches!(reason.as_str(), "interrupted" | "steered"))
+    }
+
     /// The items in `output`, without unreadable ones.
     #[must_use]
     pub fn output_items(&self) -> Vec<OutputItem<'_>> {

@@ -67,6 +67,10 @@ pub trait Reply: Send + 'static {
     /// Whether the reply is complete or failed, so that the upstream call can be dropped.
     fn is_finished(&self) -> bool;
 
+    /// Prepares a finished reply for more events: the backend may answer control frames of the client, and start a
+    /// response to them by itself. Without this call, events after the end are ignored.
+    fn expect_follow_up(&mut self) {}
+
     /// The error of a reply that failed.
     fn failure(&self) -> Option<&ProxyError>;
 

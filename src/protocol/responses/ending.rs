@@ -32,12 +32,18 @@ impl ResponsesReply {
         self.usage = usage(&members);
         let listed = members.list("output");
         self.record_listed(&listed);
+        let mut is_stopped = false;
         let finish = match UpstreamEvent::of_members(event.all(), event.text) {
-            UpstreamEvent::Incomplete(response) => FinishKind::of_incomplete(&response),
+            UpstreamEvent::Incomplete(response) => {
+                is_stopped = response.is_stopped_by_client();
+                FinishKind::of_incomplete(&response)
+            }
             _ if status == "incomplete" => FinishKind::Length,
             _ => FinishKind::Completed,
         };
+        // A response that the client has stopped may lack output.
         if self.echo.forwarding == Forwarding::Normalized
+            && !is_stopped
             && let Some(damage) = finish::damage(&self.assembler.items, finish, self.usage)
         {
             return self.fail(damage, sink);
@@ -66,6 +72,9 @@ impl ResponsesReply {
         for position in 0..self.assembler.items.len() {
             let item = self.assembler.items.get_mut(position);
             let known = item.output_index;
+            if known.is_some_and(|index| self.interrupted_items.contains(&index)) {
+                continue;
+            }
             let begun = known.and_then(|index| self.open_items.get(&index));
             let Some(item) = rebuilt_item(item, begun.map(String::as_str), status) else { continue };
             let index = known.unwrap_or_else(|| self.next_index());

@@ -6,7 +6,7 @@
 //! completed is built from its deltas. Events with complete texts take precedence over deltas, so an unreadable delta
 //! does no harm if one follows. A truncated response ends with `response.failed`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use serde_json::value::RawValue;
@@ -15,6 +15,7 @@ use super::event_defaults::with_defaults;
 use super::raw_event::{EventMembers, RawEvent, object};
 use super::response_echo::{Forwarding, ResponseEcho};
 use crate::error::ProxyError;
+use crate::protocol::codex::control::is_control_event;
 use crate::protocol::codex::{UpstreamEvent, Usage};
 use crate::protocol::json::compact;
 use crate::protocol::json::raw_object::RawObject;
@@ -53,6 +54,8 @@ pub struct ResponsesReply {
     pub(super) assembler: Assembler,
     /// Names of the called tools as JSON, by output index.
     pub(super) call_names: BTreeMap<u64, String>,
+    /// The output indexes of items that the client has interrupted.
+    pub(super) interrupted_items: BTreeSet<u64>,
     /// `response.created` was sent.
     is_created: bool,
     /// What to store with the response; `None` if it's not to be stored.
@@ -61,6 +64,10 @@ pub struct ResponsesReply {
     pub(super) stored: Option<StoredResponse>,
     pub(super) encoder: EventEncoder,
     pub(super) usage: Option<Usage>,
+    /// Usage of the responses before this one, if the client has steered them.
+    earlier_usage: Option<Usage>,
+    /// Events may arrive after the end.
+    expects_follow_up: bool,
     pub(super) state: ReplyState,
 }
 
@@ -98,10 +105,13 @@ impl ResponsesReply {
             open_items: BTreeMap::new(),
             assembler: Assembler::keeping_texts(),
             call_names: BTreeMap::new(),
+            interrupted_items: BTreeSet::new(),
             is_created: false,
             store_context,
             stored: None,
             usage: None,
+            earlier_usage: None,
+            expects_follow_up: false,
             state: ReplyState::Open,
         }
     }
@@ -126,6 +136,14 @@ impl ResponsesReply {
             "response.output_item.done" => {
                 self.forward(event, sink);
                 self.record_done(event);
+            }
+            "response.output_item.interrupted" => {
+                self.record_interrupted(event);
+                self.forward(event, sink);
+            }
+            kind if is_control_event(kind) => {
+                let data = with_defaults(event, &self.call_names);
+                self.send(event, data, None, sink);
             }
             kind if self.is_forwarded(kind) => self.forward(event, sink),
             _ => {}
@@ -225,6 +243,22 @@ impl ResponsesReply {
         self.done_items.insert(index, item);
     }
 
+    /// Discards an item that the client has interrupted: it is not part of the response.
+    fn record_interrupted(&mut self, event: &EventMembers<'_>) {
+        if let Some(index) = event.output_index() {
+            self.open_items.remove(&index);
+            self.interrupted_items.insert(index);
+        }
+    }
+
+    /// Begins the response that the backend starts by itself after the client has steered the one that has ended.
+    fn begin_successor(&mut self) {
+        let next = Self::new(self.echo.clone(), None);
+        let ended = std::mem::replace(self, next);
+        self.earlier_usage = ended.summary().usage;
+        self.stored = ended.stored;
+    }
+
     /// The output index for an item without one.
     pub(super) fn next_index(&self) -> u64 {
         self.done_items.last_key_value().map_or(0, |(last, _)| last + 1)
@@ -246,7 +280,13 @@ impl Reply for ResponsesReply {
 
     fn on_event(&mut self, event: RawEvent<'_>, sink: &mut impl Sink<EventEncoder>) {
         if self.is_finished() {
-            return;
+            match &event {
+                RawEvent::Event(event) if self.expects_follow_up && event.kind == "response.created" => {
+                    self.begin_successor();
+                }
+                RawEvent::Event(event) if self.expects_follow_up && is_control_event(&event.kind) => {}
+                _ => return,
+            }
         }
         match event {
             RawEvent::Event(event) => self.handle(&event, sink),
@@ -256,6 +296,10 @@ impl Reply for ResponsesReply {
     }
 
     fn on_end(&mut self, cut: Option<ProxyError>, sink: &mut impl Sink<EventEncoder>) {
+        if self.is_finished() && self.expects_follow_up && cut.is_some() {
+            // The response that was to follow has failed.
+            self.begin_successor();
+        }
         if !self.is_finished() {
             self.fail(cut.unwrap_or(ProxyError::Truncated { cause: None }), sink);
         }
@@ -263,6 +307,10 @@ impl Reply for ResponsesReply {
 
     fn is_finished(&self) -> bool {
         !self.state.is_open()
+    }
+
+    fn expect_follow_up(&mut self) {
+        self.expects_follow_up = true;
     }
 
     fn failure(&self) -> Option<&ProxyError> {
@@ -279,7 +327,8 @@ impl Reply for ResponsesReply {
     }
 
     fn summary(&self) -> Summary {
-        Summary { usage: self.usage, outcome: self.state.outcome() }
+        let usage = self.earlier_usage.into_iter().chain(self.usage).reduce(Usage::plus);
+        Summary { usage, outcome: self.state.outcome() }
     }
 
     fn take_stored_response(&mut self) -> Option<StoredResponse> {

@@ -2,10 +2,12 @@
 //!
 //! `handshake` upgrades the request. `reader` receives frames and `writer` responds to one request after the other,
 //! through the same handler as HTTP (`request`); if either ends, so do the other and the upstream call.
+//! `control` passes frames for the running response to the backend.
 //! `connection_cache` holds responses that the client may continue on the same connection although they aren't stored.
 //! `intake` limits the memory and rate of incoming messages, and `frame_header` parses their frames for it.
 
 mod connection_cache;
+mod control;
 mod frame_header;
 mod handshake;
 mod intake;

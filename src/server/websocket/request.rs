@@ -10,6 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use http::request::Parts;
 use tokio_util::sync::CancellationToken;
 
+use super::control::{ControlQueue, ControlledReply};
 use super::{ConnectionCache, Text, WebSocketHandler};
 use crate::clock::{Clock as _, SystemClock};
 use crate::command_hint;
@@ -25,7 +26,7 @@ use crate::server::response_stream::{AbortSignal, CHUNK_BYTES, Framing, ReplyPro
 use crate::server::{account, middleware};
 
 /// The frames of a response: streamed from the backend, or all known.
-type FrameStream = Either<ResponseStream<ResponsesReply, FrameQueue>, Iter<std::vec::IntoIter<Bytes>>>;
+type FrameStream = Either<ControlledReply, Iter<std::vec::IntoIter<Bytes>>>;
 
 /// A request on a WebSocket.
 pub(super) struct SocketRequest {
@@ -36,6 +37,8 @@ pub(super) struct SocketRequest {
     pub(super) cache: Arc<ConnectionCache>,
     /// Cancels the response.
     pub(super) cancel: CancellationToken,
+    /// The client's frames for the response.
+    pub(super) control: ControlQueue,
 }
 
 impl Framing<ResponsesReply> for FrameQueue {
@@ -82,7 +85,10 @@ impl SocketRequest {
             Ok(Purpose::Warmup) => self.warm_up(&create, memory, &id, &mut record, &mut frames).await,
             Ok(Purpose::Http | Purpose::WebSocket) => tokio::select! {
                 opened = self.open(&create, memory, &mut record) => match opened {
-                    Ok(opened) => return Either::Left(self.stream(opened, frames, record)),
+                    Ok(opened) => {
+                        let response = self.stream(opened, frames, record);
+                        return Either::Left(ControlledReply::new(response, self.control));
+                    }
                     Err(error) => Err(error),
                 },
                 error = self.aborted() => Err(error),
@@ -94,7 +100,8 @@ impl SocketRequest {
             log_refusal(&error, status, Some(record));
             frames.push(&error_frame(&error, &id.0, command_hint::current()));
         }
-        let all: Vec<Bytes> = std::iter::from_fn(|| frames.pop()).collect();
+        let mut all: Vec<Bytes> = std::iter::from_fn(|| frames.pop()).collect();
+        all.extend(self.control.close());
         Either::Right(futures_util::stream::iter(all))
     }
 

@@ -17,12 +17,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
+use super::control::{ControlSender, control_queue, refusal_event};
 use super::reader::ReaderEvent;
 use super::request::SocketRequest;
 use super::{ConnectionCache, Socket, Text, WebSocketHandler};
 use crate::command_hint;
 use crate::error::{ProxyError, Reason, Refusal};
-use crate::protocol::responses::socket::{ClientFrame, CreateRequest, FrameQueue, error_frame};
+use crate::protocol::responses::socket::{
+    ClientFrame, ControlFrame, ControlRefusal, CreateRequest, FrameQueue, error_frame,
+};
 use crate::server::budget::Reservation;
 
 /// Maximum number of waiting requests per connection.
@@ -49,6 +52,7 @@ pub(super) struct Writer {
 struct RunningReply {
     frames: BoxStream<'static, Text>,
     cancel: CancellationToken,
+    control: ControlSender,
 }
 
 /// Why no further request is started.
@@ -123,8 +127,9 @@ impl Writer {
         let Some((create, memory)) = self.waiting.pop_front() else { return };
         let (sockets, parts, cache) = (Arc::clone(&self.sockets), self.parts.clone(), Arc::clone(&self.cache));
         let cancel = CancellationToken::new();
-        let request = SocketRequest { sockets, parts, cache, cancel: cancel.clone() };
-        self.running = Some(RunningReply { frames: request.frames(create, memory), cancel });
+        let (sender, control) = control_queue(create.stream_id.clone());
+        let request = SocketRequest { sockets, parts, cache, cancel: cancel.clone(), control };
+        self.running = Some(RunningReply { frames: request.frames(create, memory), cancel, control: sender });
     }
 
     /// Handles an event of the reader. Returns why the connection has to close after the running response.
@@ -139,11 +144,23 @@ impl Writer {
             ReaderEvent::Frame(ClientFrame::Cancel, _) => {
                 self.running.iter().for_each(|running| running.cancel.cancel());
             }
+            ReaderEvent::Frame(ClientFrame::Control(frame), memory) => self.control(frame, memory).await?,
             ReaderEvent::Frame(ClientFrame::Ignored, _) => {}
             ReaderEvent::Refused(error) => self.refuse(&error, None).await?,
             ReaderEvent::Fatal(error, code) => return Ok(Some(CloseReason::Unreadable(error, code))),
         }
         Ok(None)
+    }
+
+    /// Queues a frame for the running response, or refuses it.
+    async fn control(&mut self, frame: ControlFrame, memory: Reservation) -> Result<(), Error> {
+        let queued = match &self.running {
+            Some(running) => running.control.push(frame, memory),
+            None => Err((frame, ControlRefusal::NotRunning)),
+        };
+        let Err((frame, refusal)) = queued else { return Ok(()) };
+        let stream_id = frame.stream_id.clone();
+        self.out.send(message(refusal_event(&frame, refusal, stream_id))).await
     }
 
     /// Queues a request, or returns why it is refused.

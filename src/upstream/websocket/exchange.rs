@@ -2,7 +2,7 @@
 //!
 //! Yields the same event data as the HTTP transport. Dropping an [`Exchange`] closes the connection;
 //! [`Exchange::release`] returns it to the pool after the response has ended. If the backend closes the connection with
-//! a reason, the error contains it.
+//! a reason, the error contains it. While the response arrives, control frames of the client can be sent.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -15,14 +15,16 @@ use http::HeaderMap;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
+use super::control::{ControlState, Expected};
 use super::early::{EarlyMessages, is_control};
 use super::pool::{Connection, ConnectionPool};
 use crate::blocking::off_thread;
 use crate::error::{Phase, ProxyError};
 use crate::net::error_chain;
 use crate::protocol::codex::continuation::{OutgoingBody, ResponseTracker};
+use crate::protocol::codex::control::ControlKind;
 use crate::protocol::codex::event;
 use crate::protocol::codex::failure::{has_markup, headers_of_event};
 use crate::protocol::codex::rate_limits::{self, RateLimits};
@@ -43,6 +45,7 @@ pub(in super::super) struct Exchange {
     sent_bytes: usize,
     /// Messages received before the whole request was sent.
     early: EarlyMessages,
+    control: ControlState,
 }
 
 impl Exchange {
@@ -55,6 +58,7 @@ impl Exchange {
             event_limit_bytes,
             sent_bytes: 0,
             early: EarlyMessages::default(),
+            control: ControlState::default(),
         }
     }
 
@@ -127,12 +131,41 @@ impl Exchange {
         if let Some(tracker) = &mut self.tracker {
             tracker.observe(&kind, text);
         }
+        self.control.observe(&kind, data);
     }
 
-    /// Returns the connection to the pool, with the conversation that the backend now has stored for it.
+    /// Sends a control frame, which is taken from `frame` when it is buffered. Ready when it is sent completely, or can't
+    /// be. Doesn't delay events.
+    pub(in super::super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        kind: ControlKind,
+        frame: &mut Option<Bytes>,
+    ) -> Poll<Result<(), Error>> {
+        let stream = &mut self.connection.stream;
+        if frame.is_some() {
+            ready!(stream.poll_ready_unpin(cx))?;
+            let text = frame.take().and_then(|frame| Utf8Bytes::try_from(frame).ok()).unwrap_or_default();
+            self.sent_bytes = text.len();
+            off_thread(text.len(), || stream.start_send_unpin(Message::Text(text)))?;
+            self.control.sent(kind);
+        }
+        stream.poll_flush_unpin(cx)
+    }
+
+    /// What may follow the terminal event of the response.
+    pub(in super::super) fn expects(&self) -> Expected {
+        self.control.expects()
+    }
+
+    /// Returns the connection to the pool, with the conversation that the backend now has stored for it. Closes it if
+    /// the backend may still send something about a control frame.
     pub(in super::super) fn release(mut self) {
-        self.connection.conversation = self.tracker.take().and_then(ResponseTracker::finish);
-        self.pool.put(self.connection);
+        if self.control.is_settled() {
+            let tracker = self.tracker.take().filter(|_| !self.control.has_successor);
+            self.connection.conversation = tracker.and_then(ResponseTracker::finish);
+            self.pool.put(self.connection);
+        }
     }
 
     /// The error for a close frame.

@@ -8,6 +8,7 @@
 //! that closes before the commit makes requests use server-sent events for a while. Dropping a response before its end
 //! closes its connection.
 
+mod control;
 mod early;
 mod exchange;
 mod handshake;
@@ -30,6 +31,7 @@ use crate::protocol::codex::continuation::OutgoingBody;
 use handshake::Handshake;
 use pool::ConnectionPool;
 
+pub(super) use control::Expected;
 pub(super) use exchange::Exchange;
 
 /// How long `auto` avoids WebSockets after the backend has refused one (HTTP 426).

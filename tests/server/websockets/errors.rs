@@ -53,7 +53,7 @@ async fn a_missing_response_is_rejected_and_the_socket_stays_open() {
     let bench = answering().await;
     let mut socket = Socket::open(&bench.proxy).await;
     let bad = [
-        (json!({"type": "response.steer"}), "type", "invalid_value"),
+        (json!({"type": "response.explain"}), "type", "invalid_value"),
         (json!({"model": "gpt-5.5"}), "type", "invalid_value"),
         (with(hello(), "type", json!("response.create")), "stream_id", "invalid_stream_id"),
         (json!({"type": "response.create", "model": "gpt-5.5"}), "input", "missing_required_parameter"),

@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
+use super::control::ControlFrame;
 use crate::error::{ProxyError, Refusal};
+use crate::protocol::codex::control::ControlKind;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::Str;
@@ -30,6 +32,8 @@ pub enum ClientFrame {
     Create(Box<CreateRequest>),
     /// Cancels the current response.
     Cancel,
+    /// Is for the backend, about the current response.
+    Control(ControlFrame),
     /// Needs no action: the client confirms a response.
     Ignored,
 }
@@ -61,21 +65,27 @@ impl ClientFrame {
     ///
     /// # Errors
     /// If it isn't a JSON object, is of an unknown type, or has an invalid member.
-    pub fn read(text: &str) -> Result<Self, FrameError> {
-        let text = surrogates::replaced(text.as_bytes());
+    pub fn read(original: &str) -> Result<Self, FrameError> {
+        let text = surrogates::replaced(original.as_bytes());
         let members = RawObject::from_body(&text).map_err(FrameError::Malformed)?;
         let kind = members.get("type").and_then(|kind| serde_json::from_str::<Str<'_>>(kind.get()).ok());
         match kind.as_ref().map(Str::as_str) {
             Some("response.create") => {
                 CreateRequest::read(members).map(|create| Self::Create(Box::new(create))).map_err(FrameError::Rejected)
             }
-            Some("response.cancel" | "response.interrupt") => Ok(Self::Cancel),
+            Some("response.cancel") => Ok(Self::Cancel),
             // Older clients confirm that they processed a response.
             Some("response.processed") => Ok(Self::Ignored),
-            _ => {
-                let message =
-                    "the type of a frame must be 'response.create', 'response.cancel' or 'response.interrupt'";
-                Err(FrameError::Rejected(Refusal::invalid("type", message)))
+            other => {
+                let control = other.and_then(ControlKind::of).ok_or_else(|| {
+                    let message = "the type of a frame must be 'response.create', 'response.cancel', 'response.steer' or \
+                                   'response.interrupt'";
+                    FrameError::Rejected(Refusal::invalid("type", message))
+                })?;
+                let stream_id = present(&members, "stream_id").map(stream_id).transpose();
+                let stream_id = stream_id.map_err(FrameError::Rejected)?;
+                let json = std::str::from_utf8(&text).map_err(|_| FrameError::Malformed(ProxyError::Internal))?;
+                Ok(Self::Control(ControlFrame::read(control, original, json, &members, stream_id)))
             }
         }
     }
@@ -175,7 +185,8 @@ mod tests {
         for text in [
             "{}",
             r#"{"type":7}"#,
-            r#"{"type":"response.steer"}"#,
+            r#"{"type":"response.explain"}"#,
+            r#"{"type":"response.steer","stream_id":"a b"}"#,
             r#"{"type":"response.create","generate":1}"#,
             r#"{"type":"response.create","stream_id":""}"#,
             r#"{"type":"response.create","stream_id":"a b"}"#,
@@ -187,8 +198,6 @@ mod tests {
 
     #[test]
     fn a_response_can_be_canceled() {
-        for kind in ["response.cancel", "response.interrupt"] {
-            assert!(matches!(ClientFrame::read(&format!(r#"{{"type":"{kind}"}}"#)), Ok(ClientFrame::Cancel)));
-        }
+        assert!(matches!(ClientFrame::read(r#"{"type":"response.cancel"}"#), Ok(ClientFrame::Cancel)));
     }
 }
