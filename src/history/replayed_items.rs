@@ -39,6 +39,8 @@ pub struct PrecedingItems {
     pub before_message: Vec<Box<RawValue>>,
     /// Items directly before the call.
     pub before_call: Vec<Box<RawValue>>,
+    /// Items after this call and the calls that follow it directly: outputs of calls that were made at the same time.
+    pub after_calls: Vec<Box<RawValue>>,
 }
 
 /// The cache, shared by all requests.
@@ -117,11 +119,15 @@ impl PrecedingItems {
     /// Whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.before_message.is_empty() && self.before_call.is_empty()
+        self.items().next().is_none()
     }
 
     fn bytes(&self) -> usize {
-        self.before_message.iter().chain(&self.before_call).map(|item| item.get().len()).sum()
+        self.items().map(|item| item.get().len()).sum()
+    }
+
+    fn items(&self) -> impl Iterator<Item = &Box<RawValue>> {
+        self.before_message.iter().chain(&self.before_call).chain(&self.after_calls)
     }
 }
 

@@ -301,9 +301,12 @@ where
         let OpenedReply { processor, backend_response: BackendResponse { events, request_id, .. }, pending, .. } =
             opened;
         record.set_upstream_id(request_id.as_deref());
-        // A stream isn't retried once it has started. A document may be, so it keeps this memory until its end.
+        // A stream isn't retried once it has started, and needs its body only for further rounds. A document may be
+        // retried, so it keeps this memory until its end.
         drop(pending);
-        record.release_work_memory();
+        if !events.has_proxy_tools() {
+            record.release_work_memory();
+        }
         ResponseStream::new(events, processor, framing, self.limits.keepalive, abort, record)
     }
 

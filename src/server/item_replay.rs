@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::history::{PrecedingItems, ReplayScope, ReplayedItems};
-use crate::protocol::codex::proxy_tools::HiddenItems;
+use crate::protocol::codex::proxy_tools::{HiddenItems, OutputPlace};
 use crate::protocol::codex::request::{Item, Request, Role};
 use crate::protocol::codex::{OutputItem, UpstreamEvent, event};
 use crate::protocol::json::raw_object::RawObject;
@@ -51,8 +51,7 @@ pub(super) struct ItemReplay {
 #[derive(Debug)]
 enum NotedItem {
     Reasoning(Box<RawValue>),
-    /// Id of the client's item, and the items that it stands for.
-    Hidden(String, Vec<Box<RawValue>>),
+    Hidden(HiddenItems),
     Message,
     Call(String),
 }
@@ -83,15 +82,23 @@ impl ItemReplay {
         let items = std::mem::take(&mut request.input);
         request.input = Vec::with_capacity(items.len());
         let input = &mut request.input;
-        // Items that were put in place of the client's are not inserted again before a call.
+        // What is in the input already is not inserted again.
         let mut placed = BTreeSet::new();
+        // Outputs that belong after the calls at the end of the input.
+        let mut outputs = Vec::new();
         for item in items {
             if let Some(hidden) = hidden_by(&item).and_then(|id| self.stored.get(&self.scope, &id)) {
-                placed.extend(hidden.before_call.iter().map(|item| item.get().to_owned()));
+                let all = hidden.before_call.iter().chain(&hidden.after_calls);
+                placed.extend(all.map(|item| item.get().to_owned()));
                 input.extend(hidden.before_call.into_iter().map(raw));
+                outputs.extend(hidden.after_calls.into_iter().map(raw));
                 continue;
             }
-            if let Some(lead) = call_id_of(&item).and_then(|call_id| self.replay_before(&call_id)) {
+            let call_id = call_id_of(&item);
+            if call_id.is_none() {
+                input.append(&mut outputs);
+            }
+            if let Some(lead) = call_id.and_then(|call_id| self.replay_before(&call_id)) {
                 let is_message = |item: &Item<'_>| matches!(item, Item::Message { role: Role::Assistant, .. });
                 let message = if lead.before_message.is_empty() { None } else { input.pop_if(|last| is_message(last)) };
                 let new =
@@ -99,9 +106,11 @@ impl ItemReplay {
                 input.extend(new(lead.before_message));
                 input.extend(message);
                 input.extend(new(lead.before_call));
+                outputs.extend(new(lead.after_calls));
             }
             input.push(item);
         }
+        input.append(&mut outputs);
     }
 
     /// The stored items before a call, if any. Remembers the call for [`Self::forget_rejected`].
@@ -125,10 +134,7 @@ impl ItemReplay {
 
     /// Notes calls that the proxy has run.
     pub(super) fn note_hidden(&mut self, hidden: Vec<HiddenItems>) {
-        let noted = hidden
-            .into_iter()
-            .map(|HiddenItems { output_index, item_id, items }| (output_index, NotedItem::Hidden(item_id, items)));
-        self.noted.extend(noted);
+        self.noted.extend(hidden.into_iter().map(|hidden| (hidden.output_index, NotedItem::Hidden(hidden))));
     }
 
     /// Notes what is relevant in an event. Stores the items if the event completes the response.
@@ -155,10 +161,17 @@ impl ItemReplay {
         for (_, item) in noted {
             match item {
                 NotedItem::Reasoning(json) => lead.before_call.push(json),
-                NotedItem::Hidden(id, items) => {
-                    lead.before_call.extend(items.iter().cloned());
-                    let items = PrecedingItems { before_call: items, ..PrecedingItems::default() };
-                    self.stored.insert(&self.scope, &id, items);
+                NotedItem::Hidden(HiddenItems { item_id, call, output, place, .. }) => {
+                    let mut own = PrecedingItems::default();
+                    for items in [&mut lead, &mut own] {
+                        items.before_call.push(call.clone());
+                        let outputs = match place {
+                            OutputPlace::AfterCall => &mut items.before_call,
+                            OutputPlace::BesideClientOutputs => &mut items.after_calls,
+                        };
+                        outputs.push(output.clone());
+                    }
+                    self.stored.insert(&self.scope, &item_id, own);
                 }
                 NotedItem::Message => lead.before_message.append(&mut lead.before_call),
                 NotedItem::Call(call_id) => self.stored.insert(&self.scope, &call_id, std::mem::take(&mut lead)),

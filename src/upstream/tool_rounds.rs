@@ -5,8 +5,8 @@
 //! polled, so dropping the stream cancels it.
 //!
 //! Bounded: after [`MAX_ROUNDS`] rounds with calls, or when searches have taken [`MAX_SEARCH_TIME`] in all, the model
-//! is told that no further calls are possible, and the next round doesn't offer the tools. A failed call becomes an
-//! output that says why; a spent quota or a refused token ends the response.
+//! is told that no further calls are possible, and the next round doesn't offer the tools. An image has a time limit of
+//! its own. A failed call becomes an output that says why; a spent quota or a refused token ends the response.
 //!
 //! [`proxy_tools`]: crate::protocol::codex::proxy_tools
 
@@ -32,17 +32,19 @@ use crate::blocking::off_thread;
 use crate::error::{Fault, ProxyError};
 use crate::protocol::codex::lite::ToolNamespace;
 use crate::protocol::codex::proxy_tools::{
-    HiddenItems, Merged, ProxyCall, ProxyTool, RoundMerger, ToolOutcome, next_round,
+    CallTime, HiddenItems, Merged, ProxyCall, ProxyTool, RoundMerger, SideRequest, ToolOutcome, next_round,
 };
 
 /// Maximum number of rounds whose calls are run.
 const MAX_ROUNDS: u32 = 8;
 /// Maximum time that the searches of a response take in all.
 const MAX_SEARCH_TIME: Duration = Duration::from_secs(120);
+/// Maximum time for an image: the backend takes up to two minutes.
+const MAX_IMAGE_TIME: Duration = Duration::from_secs(300);
 /// Maximum number of calls that run at a time.
 const CONCURRENT_CALLS: usize = 4;
 /// Size limit of the response to a call.
-const MAX_RESULT_BYTES: usize = 4 * 1024 * 1024;
+const MAX_RESULT_BYTES: usize = 32 * 1024 * 1024;
 /// Added to the outputs of the last calls.
 const LAST_CALLS: &str =
     "No further calls of this tool are possible in this response. Answer with what you have found so far.";
@@ -229,13 +231,13 @@ impl RoundBackend {
             return (self, Ok(calls.into_iter().map(refused).collect()));
         }
         let started = Instant::now();
-        let deadline = started + self.search_time_left;
-        let running = calls.into_iter().map(|call| self.run_one(call, deadline));
+        let running = calls.into_iter().map(|call| self.run_one(call, started));
         let finished: Result<Vec<_>, _> = stream::iter(running).buffered(CONCURRENT_CALLS).try_collect().await;
-        self.search_time_left = self.search_time_left.saturating_sub(started.elapsed());
         self.rounds_left -= 1;
         let outcomes = finished.map(|finished| {
-            let keep = |(call, outcome, token): (_, _, RequestToken)| {
+            let searched = finished.iter().map(|(.., ended)| ended.saturating_duration_since(started)).max();
+            self.search_time_left = self.search_time_left.saturating_sub(searched.unwrap_or_default());
+            let keep = |(call, outcome, token, _): (_, _, RequestToken, _)| {
                 // Calls that replaced the token did so separately: the next round needs a token that works.
                 if token.is_newer_than(&self.token) {
                     self.token = token;
@@ -247,40 +249,56 @@ impl RoundBackend {
         (self, outcomes)
     }
 
+    /// Runs a call of a batch that started at `started`. Also returns when the shared time limit stopped running for it.
     async fn run_one(
         &self,
         call: ProxyCall,
-        deadline: Instant,
-    ) -> Result<(ProxyCall, ToolOutcome, RequestToken), ProxyError> {
+        started: Instant,
+    ) -> Result<(ProxyCall, ToolOutcome, RequestToken, Instant), ProxyError> {
         let mut token = self.token.fork();
         let request = match call.request(&self.request.session, &self.request.model) {
             Ok(request) => request,
-            Err(reason) => return Ok((call, ToolOutcome::Failed(reason), token)),
+            Err(reason) => return Ok((call, ToolOutcome::Failed(reason), token, started)),
         };
-        if self.upstream.player.is_some() {
-            return Ok((call, ToolOutcome::Failed("recordings have no results of calls".to_owned()), token));
-        }
+        let (time, limit) = match request.time {
+            CallTime::Shared => (request.time, self.search_time_left),
+            CallTime::Image => (request.time, MAX_IMAGE_TIME),
+        };
+        let deadline = started + limit;
+        let outcome = if self.upstream.player.is_some() {
+            ToolOutcome::Failed("recordings have no results of calls".to_owned())
+        } else {
+            match timeout_at(deadline, self.fetch(request, limit, &mut token)).await {
+                Ok(Ok(body)) => off_thread(body.len(), || call.outcome(&body)),
+                Ok(Err(error)) if ends_response(&error) => return Err(error),
+                Ok(Err(error)) => {
+                    tracing::info!(cause = error.loggable(), "a tool call of the model failed");
+                    ToolOutcome::Failed(reason(&error))
+                }
+                Err(_) => ToolOutcome::Failed("there was no result in time".to_owned()),
+            }
+        };
+        let ended = if time == CallTime::Shared { Instant::now() } else { started };
+        Ok((call, outcome, token, ended))
+    }
+
+    async fn fetch(
+        &self,
+        request: SideRequest,
+        head_timeout: Duration,
+        token: &mut RequestToken,
+    ) -> Result<Bytes, ProxyError> {
         let mut forwarded = self.forwarded.clone();
         forwarded.request.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let side_call = SideCall {
+        let call = SideCall {
             method: Method::POST,
             target: SideTarget::Codex(request.path.to_owned()),
             model: Some(self.request.model.clone()),
             forwarded,
             body: request.body,
-            head_timeout: deadline.saturating_duration_since(Instant::now()),
+            head_timeout,
         };
-        let answer = async { self.upstream.call(&side_call, &mut token).await?.read(MAX_RESULT_BYTES).await };
-        let outcome = match timeout_at(deadline, answer).await {
-            Ok(Ok(body)) => call.outcome(&body),
-            Ok(Err(error)) if ends_response(&error) => return Err(error),
-            Ok(Err(error)) => {
-                tracing::info!(cause = error.loggable(), "a tool call of the model failed");
-                ToolOutcome::Failed(reason(&error))
-            }
-            Err(_) => ToolOutcome::Failed("there was no result in time".to_owned()),
-        };
-        Ok((call, outcome, token))
+        self.upstream.call(&call, token).await?.read(MAX_RESULT_BYTES).await
     }
 
     /// Returns the tools that the next round no longer offers: all of them once a limit is reached.

@@ -17,6 +17,7 @@ mod limit;
 mod messages;
 mod ollama;
 mod pass_through;
+mod proxy_tools;
 mod responses;
 mod runner;
 #[path = "../support/stored_refs.rs"]

@@ -1,9 +1,10 @@
-//! Web search on models in the lite form: the proxy runs it, and every API shows one response.
+//! Web search and image generation on models in the lite form: the proxy runs them, and every API shows one response.
 
 use serde_json::{Value, json};
 
 use crate::fake::Script;
 use crate::proxy::Launch;
+use crate::websocket::Socket;
 use crate::wire::{Answer, Ask};
 use crate::{Bench, chat, with};
 
@@ -102,7 +103,7 @@ fn last_input(bench: &Bench) -> Vec<String> {
 }
 
 fn hidden_then_own() -> Vec<String> {
-    ["function_call call_1", "function_call_output call_1", "function_call call_2", "function_call_output call_2"]
+    ["function_call call_1", "function_call call_2", "function_call_output call_1", "function_call_output call_2"]
         .map(str::to_owned)
         .to_vec()
 }
@@ -151,6 +152,18 @@ async fn responses_clients_get_a_search_item() {
     assert_eq!(events.iter().filter(|event| event["type"] == "response.created").count(), 1);
     let numbers: Vec<_> = events.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn websocket_clients_get_the_same_events() {
+    let bench = searching().await;
+    let mut socket = Socket::open_as(&bench.proxy, &[]).await;
+    socket.create(&responses_request()).await;
+    let events = socket.answer().await;
+    let done = events.iter().filter(|event| event["type"] == "response.output_item.done");
+    let kinds: Vec<_> = done.map(|event| &event["item"]["type"]).collect();
+    assert_eq!(kinds, ["web_search_call", "message"]);
+    assert_eq!(events.last().unwrap()["response"]["usage"]["total_tokens"], 40);
 }
 
 #[tokio::test]
@@ -263,6 +276,54 @@ async fn the_classic_form_leaves_web_search_to_the_backend() {
     send(&bench, "/v1/responses", &with(responses_request(), "model", json!("gpt-5.5"))).await;
     let sent = bench.upstream.requests("/responses").remove(0).json();
     assert_eq!(sent["tools"][0], json!({"type": "web_search"}));
+}
+
+#[tokio::test]
+async fn images_are_generated_for_chat_and_responses_clients() {
+    let call = json!({
+        "type": "function_call", "id": "fc_1", "call_id": "call_1", "namespace": "image_gen", "name": "imagegen",
+        "arguments": r#"{"prompt":"a fox"}"#,
+    });
+    let tools = json!([{"type": "image_generation", "size": "1024x1024"}]);
+    let chat = with(with(chat(), "model", json!(MODEL)), "tools", tools.clone());
+    let responses = json!({"model": MODEL, "input": "Draw a fox", "tools": tools});
+    for (path, request) in [("/v1/chat/completions", chat), ("/v1/responses", responses)] {
+        let bench = lite().await;
+        bench.upstream.on("/responses", round("resp_1", std::slice::from_ref(&call), 10));
+        bench.upstream.on("/responses", round("resp_2", &[message()], 20));
+        let image = json!({"created": 1, "data": [{"b64_json": "iVBORw0KGgo="}], "output_format": "png"});
+        bench.upstream.on("/images/generations", Script::json(200, &image.to_string()));
+        let answer = send(&bench, path, &request).await;
+        assert!(answer.text().contains("iVBORw0KGgo="), "{}", answer.text());
+        let sent = bench.upstream.requests("/images/generations").remove(0).json();
+        assert_eq!(
+            (&sent["prompt"], &sent["size"], &sent["quality"]),
+            (&json!("a fox"), &json!("1024x1024"), &json!("auto"))
+        );
+        let second = String::from_utf8(bench.upstream.requests("/responses").remove(1).body).unwrap();
+        assert!(!second.contains("iVBORw0KGgo="), "the model gets no image");
+    }
+}
+
+#[tokio::test]
+async fn members_of_a_hosted_tool_without_an_equivalent_are_named() {
+    let bench = lite().await;
+    bench.upstream.on("/responses", round("resp_1", &[message()], 10));
+    let tools = json!([{"type": "image_generation", "output_format": "jpeg", "moderation": null, "quality": "low"}]);
+    let request = json!({"model": MODEL, "input": "hi", "tools": tools});
+    let answer = Ask::post("/v1/responses", &request).send(&bench.proxy).await;
+    assert_eq!(answer.header("x-proxy-warnings"), "ignored:tools.image_generation.output_format");
+}
+
+#[tokio::test]
+async fn the_demo_draws_in_the_lite_form() {
+    let proxy = Launch::demo().setting("upstream.body", "lite").start();
+    let tools = json!([{"type": "image_generation"}]);
+    let request = json!({"model": MODEL, "input": "Draw an image of a fox", "tools": tools});
+    let answer = Ask::post("/v1/responses", &request).send(&proxy).await.json();
+    let item = answer["output"].as_array().unwrap().iter().find(|item| item["type"] == "image_generation_call");
+    let item = item.unwrap_or_else(|| panic!("{answer}"));
+    assert!(item["result"].as_str().unwrap().starts_with("iVBOR") && item["size"] == "64x64", "{item}");
 }
 
 #[tokio::test]

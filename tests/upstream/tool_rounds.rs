@@ -1,6 +1,7 @@
 //! Tools that the proxy runs: rounds, limits, failures, cancellation.
 
 use codex_proxy::error::{Fault, ProxyError};
+use codex_proxy::protocol::codex::proxy_tools::OutputPlace;
 use codex_proxy::protocol::codex::request::{Request, Tool, WireFormat};
 use codex_proxy::upstream::{BackendResponse, ForwardedHeaders};
 use futures_util::StreamExt as _;
@@ -178,7 +179,10 @@ async fn calls_of_the_client_end_the_response_after_the_searches() {
     assert_eq!(kinds.last().unwrap(), "response.completed");
     assert_eq!(bench.calls(), 1);
     let hidden = response.events.take_hidden();
-    assert_eq!((hidden.len(), hidden[0].items.len(), hidden[0].item_id.as_str()), (1, 2, "ws_1"));
+    assert_eq!(
+        (hidden.len(), hidden[0].item_id.as_str(), hidden[0].place),
+        (1, "ws_1", OutputPlace::BesideClientOutputs)
+    );
 }
 
 #[tokio::test]

@@ -92,21 +92,37 @@ fn calls(prompt: &Prompt<'_>) -> Vec<Output> {
         Some(ScriptStep::Report(_) | ScriptStep::Summarize(_) | ScriptStep::Finished) => return Vec::new(),
         None => {}
     }
-    let mut calls: Vec<Output> = proxy_search(prompt).into_iter().collect();
+    let mut calls: Vec<Output> =
+        prompt.tools.iter().filter_map(|tool| Some(call(tool, hosted_payload(tool, prompt)?))).collect();
     calls.extend(client_calls(prompt));
     calls
 }
 
-/// The call of the function that stands for web search in the lite form, if the request asks for a search.
-fn proxy_search(prompt: &Prompt<'_>) -> Option<Output> {
-    let tool = prompt.tools.iter().find(|tool| is_search_function(tool))?;
-    let is_asked = prompt.returned.is_empty() && SEARCH_WORDS.iter().any(|word| prompt.has_word(word));
-    let arguments = json!({ "search_query": [{ "q": quote(prompt.request_text) }] }).to_string();
-    is_asked.then(|| call(tool, Payload::Arguments(arguments)))
+/// The arguments for a function that stands for a hosted tool in the lite form, if the request asks for that tool.
+fn hosted_payload(tool: &ClientTool<'_>, prompt: &Prompt<'_>) -> Option<Payload> {
+    let text = quote(prompt.request_text);
+    let (asking, arguments) = match HostedFunction::of(tool)? {
+        HostedFunction::Search => (&SEARCH_WORDS[..], json!({ "search_query": [{ "q": text }] })),
+        HostedFunction::Image => (&DRAW_WORDS[..], json!({ "prompt": text })),
+    };
+    let is_asked = prompt.returned.is_empty() && asking.iter().any(|word| prompt.has_word(word));
+    is_asked.then(|| Payload::Arguments(arguments.to_string()))
 }
 
-fn is_search_function(tool: &ClientTool<'_>) -> bool {
-    tool.namespace == Some("web") && tool.name == "run"
+/// A function that stands for a hosted tool in the lite form.
+enum HostedFunction {
+    Search,
+    Image,
+}
+
+impl HostedFunction {
+    fn of(tool: &ClientTool<'_>) -> Option<Self> {
+        match (tool.namespace?, tool.name) {
+            ("web", "run") => Some(Self::Search),
+            ("image_gen", "imagegen") => Some(Self::Image),
+            _ => None,
+        }
+    }
 }
 
 fn client_calls(prompt: &Prompt<'_>) -> Vec<Output> {
@@ -142,7 +158,7 @@ fn requested_tools<'p, 'b>(prompt: &'p Prompt<'b>) -> Vec<&'p ClientTool<'b>> {
         return Vec::new();
     }
     let request = prompt.request_text.to_lowercase();
-    let tools = || prompt.tools.iter().filter(|tool| !is_search_function(tool));
+    let tools = || prompt.tools.iter().filter(|tool| HostedFunction::of(tool).is_none());
     let named: Vec<_> = tools().filter(|tool| request.contains(&tool.name.to_lowercase())).collect();
     if !named.is_empty() {
         return named;

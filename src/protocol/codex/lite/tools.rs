@@ -88,14 +88,21 @@ impl<'r> LiteTools<'r> {
         for (tool, id) in ids {
             let is_hosted = HOSTED.contains(&&*id.kind);
             let replacement = if is_hosted { ProxyTool::replacing(tool.json()) } else { None };
-            let replacement = replacement.filter(|tool| !used.contains(tool.namespace()));
-            if !is_hosted || replacement.is_some() {
-                tools.push(ListedTool { tool, id, replacement });
-                continue;
+            let replacement = replacement.filter(|replacement| !used.contains(replacement.tool.namespace()));
+            let ignored = match &replacement {
+                Some(replacement) => {
+                    replacement.ignored.iter().map(|name| format!("ignored:tools.{}.{name}", id.kind)).collect()
+                }
+                None if is_hosted => vec![format!("ignored:tools.{}", id.kind)],
+                None => Vec::new(),
+            };
+            for warning in ignored {
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
             }
-            let warning = format!("ignored:tools.{}", id.kind);
-            if !warnings.contains(&warning) {
-                warnings.push(warning);
+            if !is_hosted || replacement.is_some() {
+                tools.push(ListedTool { tool, id, replacement: replacement.map(|replacement| replacement.tool) });
             }
         }
         apply_choice(&request.tool_choice, &mut tools, &mut warnings);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::image_generation::{self, GeneratedImage};
 use super::{ProxyTool, web_search};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::{from_string, quoted};
@@ -27,6 +28,17 @@ pub struct SideRequest {
     pub path: &'static str,
     /// The JSON body.
     pub body: Bytes,
+    /// How long the call may take.
+    pub time: CallTime,
+}
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallTime {
+    /// All such calls of a response share a time limit.
+    Shared,
+    /// As long as the backend needs for an image.
+    Image,
 }
 
 /// The result of a call.
@@ -34,6 +46,8 @@ pub struct SideRequest {
 pub enum ToolOutcome {
     /// The text that a search found.
     Found(String),
+    /// An image for the client.
+    Drawn(GeneratedImage),
     /// Why the call failed, as a sentence.
     Failed(String),
 }
@@ -45,8 +59,21 @@ pub struct HiddenItems {
     pub output_index: u64,
     /// Id of the client's item.
     pub item_id: String,
-    /// The input items.
-    pub items: Vec<Box<RawValue>>,
+    /// The call as the backend sent it.
+    pub call: Box<RawValue>,
+    /// Its output, an input item.
+    pub output: Box<RawValue>,
+    /// Where the output is in the conversation.
+    pub place: OutputPlace,
+}
+
+/// Where the output of a call is in the conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputPlace {
+    /// Before what the model did next.
+    AfterCall,
+    /// Beside the outputs of the client's calls, which the model made at the same time.
+    BesideClientOutputs,
 }
 
 impl ProxyCall {
@@ -70,14 +97,16 @@ impl ProxyCall {
     /// What is wrong with the call's arguments, as a sentence for the model.
     pub fn request(&self, session: &str, model: &str) -> Result<SideRequest, String> {
         let arguments: &RawValue = serde_json::from_str(&self.arguments).map_err(|_| NO_OBJECT.to_owned())?;
-        if RawObject::parse(arguments.get()).is_err() {
-            return Err(NO_OBJECT.to_owned());
-        }
-        match &self.tool {
+        let members = RawObject::parse(arguments.get()).map_err(|_| NO_OBJECT.to_owned())?;
+        Ok(match &self.tool {
             ProxyTool::WebSearch(settings) => {
-                Ok(SideRequest { path: web_search::PATH, body: settings.body(session, model, arguments) })
+                let body = settings.body(session, model, arguments);
+                SideRequest { path: web_search::PATH, body, time: CallTime::Shared }
             }
-        }
+            ProxyTool::ImageGeneration(settings) => {
+                SideRequest { path: image_generation::PATH, body: settings.body(&members)?, time: CallTime::Image }
+            }
+        })
     }
 
     /// Reads the response to the request.
@@ -85,39 +114,40 @@ impl ProxyCall {
     pub fn outcome(&self, response: &[u8]) -> ToolOutcome {
         let found = match &self.tool {
             ProxyTool::WebSearch(_) => web_search::output(response).map(ToolOutcome::Found),
+            ProxyTool::ImageGeneration(_) => GeneratedImage::read(response).map(ToolOutcome::Drawn),
         };
         found.unwrap_or_else(|| ToolOutcome::Failed("the backend's response has no result".to_owned()))
     }
 
     /// The item of the client that stands for the call, in progress.
     pub(super) fn item_in_progress(tool: &ProxyTool, item_id: &str) -> String {
-        match tool {
-            ProxyTool::WebSearch(_) => {
-                format!(r#"{{"id":{},"type":"web_search_call","status":"in_progress"}}"#, quoted(item_id))
-            }
-        }
+        let (kind, _) = tool.item_type();
+        format!(r#"{{"id":{},"type":"{kind}","status":"in_progress"}}"#, quoted(item_id))
     }
 
     /// The item of the client that stands for the call, with its result.
     pub(super) fn item_done(&self, item_id: &str, outcome: &ToolOutcome, sources: &[&str]) -> String {
         let status = match outcome {
-            ToolOutcome::Found(_) => "completed",
+            ToolOutcome::Found(_) | ToolOutcome::Drawn(_) => "completed",
             ToolOutcome::Failed(_) => "failed",
         };
-        let arguments = RawObject::parse(&self.arguments).unwrap_or_default();
-        let id = quoted(item_id);
-        match &self.tool {
-            ProxyTool::WebSearch(_) => {
-                let action = web_search::action(&arguments, sources);
-                format!(r#"{{"id":{id},"type":"web_search_call","status":"{status}","action":{action}}}"#)
+        let (kind, _) = self.tool.item_type();
+        let rest = match (&self.tool, outcome) {
+            (ProxyTool::WebSearch(_), _) => {
+                let arguments = RawObject::parse(&self.arguments).unwrap_or_default();
+                format!(r#","action":{}"#, web_search::action(&arguments, sources))
             }
-        }
+            (ProxyTool::ImageGeneration(_), ToolOutcome::Drawn(image)) => image.item_members(),
+            (ProxyTool::ImageGeneration(_), _) => r#","revised_prompt":null,"result":null"#.to_owned(),
+        };
+        format!(r#"{{"id":{},"type":"{kind}","status":"{status}"{rest}}}"#, quoted(item_id))
     }
 
     /// The id of the client's item, from the backend's id of the call.
     pub(super) fn item_id(tool: &ProxyTool, call_id: &str, output_index: u64) -> String {
         let prefix = match tool {
             ProxyTool::WebSearch(_) => "ws",
+            ProxyTool::ImageGeneration(_) => "ig",
         };
         let id = call_id.strip_prefix("call_").or_else(|| call_id.strip_prefix("fc_")).unwrap_or(call_id);
         if id.is_empty() { format!("{prefix}_{output_index}") } else { format!("{prefix}_{id}") }
@@ -127,6 +157,7 @@ impl ProxyCall {
     pub(super) fn output_item(&self, outcome: &ToolOutcome, note: &str) -> Box<RawValue> {
         let text = match outcome {
             ToolOutcome::Found(text) => text.clone(),
+            ToolOutcome::Drawn(_) => image_generation::SHOWN.to_owned(),
             ToolOutcome::Failed(reason) => format!("The call failed: {reason}."),
         };
         let text = if note.is_empty() { text } else { format!("{text}\n\n{note}") };

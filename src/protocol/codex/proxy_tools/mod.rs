@@ -7,6 +7,7 @@
 
 mod call;
 mod citations;
+mod image_generation;
 pub mod next_round;
 mod round_merger;
 #[cfg(test)]
@@ -18,7 +19,9 @@ use serde_json::value::RawValue;
 
 use crate::protocol::json::raw_object::RawObject;
 
-pub use call::{HiddenItems, ProxyCall, SideRequest, ToolOutcome};
+pub use call::{CallTime, HiddenItems, OutputPlace, ProxyCall, SideRequest, ToolOutcome};
+pub use image_generation::GeneratedImage;
+use image_generation::ImageSettings;
 pub use round_merger::{Merged, RoundMerger};
 use web_search::SearchSettings;
 
@@ -27,16 +30,30 @@ use web_search::SearchSettings;
 pub enum ProxyTool {
     /// `web.run`: searches the web and opens pages.
     WebSearch(SearchSettings),
+    /// `image_gen.imagegen`: generates images.
+    ImageGeneration(ImageSettings),
+}
+
+/// A tool of the proxy in place of a hosted tool.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    pub(super) tool: ProxyTool,
+    /// The members of the hosted tool that have no equivalent.
+    pub(super) ignored: Vec<String>,
 }
 
 impl ProxyTool {
     /// Returns the tool that replaces a hosted tool of the client; `None` if the proxy has none.
-    pub(super) fn replacing(hosted: &RawValue) -> Option<Self> {
+    pub(super) fn replacing(hosted: &RawValue) -> Option<Replacement> {
         let members = RawObject::parse(hosted.get()).ok()?;
-        match &*members.text("type")? {
-            "web_search" => Some(Self::WebSearch(SearchSettings::read(&members))),
-            _ => None,
-        }
+        let (tool, known): (_, &[&str]) = match &*members.text("type")? {
+            "web_search" => (Self::WebSearch(SearchSettings::read(&members)), &web_search::SETTINGS),
+            "image_generation" => (Self::ImageGeneration(ImageSettings::read(&members)), &image_generation::SETTINGS),
+            _ => return None,
+        };
+        let is_ignored = |name: &str| name != "type" && !known.contains(&name);
+        let sent = members.members().iter().filter(|(name, value)| is_ignored(name) && !value.is_null());
+        Some(Replacement { tool, ignored: sent.map(|(name, _)| name.to_string()).collect() })
     }
 
     /// The namespace that the model calls.
@@ -44,6 +61,7 @@ impl ProxyTool {
     pub fn namespace(&self) -> &'static str {
         match self {
             Self::WebSearch(_) => web_search::NAMESPACE,
+            Self::ImageGeneration(_) => image_generation::NAMESPACE,
         }
     }
 
@@ -51,6 +69,7 @@ impl ProxyTool {
     fn function(&self) -> &'static str {
         match self {
             Self::WebSearch(_) => web_search::FUNCTION,
+            Self::ImageGeneration(_) => image_generation::FUNCTION,
         }
     }
 
@@ -58,6 +77,15 @@ impl ProxyTool {
     pub(super) fn definition(&self) -> &'static RawValue {
         match self {
             Self::WebSearch(_) => web_search::definition(),
+            Self::ImageGeneration(_) => image_generation::definition(),
+        }
+    }
+
+    /// The type of the items of the hosted tool, and the last part of the type of the event that says that it runs.
+    fn item_type(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::WebSearch(_) => ("web_search_call", "searching"),
+            Self::ImageGeneration(_) => ("image_generation_call", "generating"),
         }
     }
 

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::ProxyTool;
-use super::call::{HiddenItems, ProxyCall, ToolOutcome};
+use super::call::{HiddenItems, OutputPlace, ProxyCall, ToolOutcome};
 use super::citations::Citations;
 use super::usage_sum::UsageSum;
 use crate::protocol::codex::event;
@@ -56,7 +56,9 @@ pub struct RoundMerger {
     has_client_calls: bool,
     /// The completed items of the round as the backend sent them, by position in the client's response.
     items: BTreeMap<u64, Box<RawValue>>,
-    /// The calls of all rounds with their outputs.
+    /// The outputs of the round's calls.
+    outputs: Vec<Box<RawValue>>,
+    /// The calls of all rounds with their outputs, until the caller takes them.
     hidden: Vec<HiddenItems>,
     /// The terminal event of the round, if it was held back.
     end: Option<String>,
@@ -98,6 +100,7 @@ impl RoundMerger {
             calls: Vec::new(),
             has_client_calls: false,
             items: BTreeMap::new(),
+            outputs: Vec::new(),
             hidden: Vec::new(),
             end: None,
         }
@@ -148,16 +151,20 @@ impl RoundMerger {
     pub fn finish_call(&mut self, call: &ProxyCall, outcome: &ToolOutcome, note: &str) -> Vec<String> {
         let sources = match outcome {
             ToolOutcome::Found(text) => self.citations.note_sources(text),
-            ToolOutcome::Failed(_) => Vec::new(),
+            ToolOutcome::Drawn(_) | ToolOutcome::Failed(_) => Vec::new(),
         };
         let index = call.output_index;
         let item_id = ProxyCall::item_id(&call.tool, call.call_id(), index);
         let item = call.item_done(&item_id, outcome, &sources);
-        let items = vec![call.backend_item().to_owned(), call.output_item(outcome, note)];
-        let place = format!(r#""item_id":{},"output_index":{index}"#, quoted(&item_id));
-        self.hidden.push(HiddenItems { output_index: index, item_id, items });
+        let output = call.output_item(outcome, note);
+        self.outputs.push(output.clone());
+        let is_beside = self.has_client_calls;
+        let output_place = if is_beside { OutputPlace::BesideClientOutputs } else { OutputPlace::AfterCall };
+        let (kind, place) = (call.tool.item_type().0, place(&item_id, index));
+        let call = call.backend_item().to_owned();
+        self.hidden.push(HiddenItems { output_index: index, item_id, call, output, place: output_place });
         vec![
-            self.own("response.web_search_call.completed", &place),
+            self.own(&format!("response.{kind}.completed"), &place),
             self.own("response.output_item.done", &format!(r#""output_index":{index},"item":{item}"#)),
         ]
     }
@@ -165,9 +172,7 @@ impl RoundMerger {
     /// The input items that the next round's request adds: those of this round, and the outputs of its calls.
     #[must_use]
     pub fn next_input(&self) -> Vec<Box<RawValue>> {
-        let is_of_round = |hidden: &&HiddenItems| hidden.output_index >= self.base;
-        let outputs = self.hidden.iter().filter(is_of_round).filter_map(|hidden| hidden.items.last());
-        self.items.values().chain(outputs).cloned().collect()
+        self.items.values().chain(&self.outputs).cloned().collect()
     }
 
     /// Begins the next round.
@@ -177,6 +182,7 @@ impl RoundMerger {
         self.begun.clear();
         self.calls.clear();
         self.items.clear();
+        self.outputs.clear();
         self.end = None;
     }
 
@@ -227,7 +233,7 @@ impl RoundMerger {
         let item = ProxyCall::item_in_progress(tool, &item_id);
         let events = vec![
             self.own("response.output_item.added", &format!(r#""output_index":{index},"item":{item}"#)),
-            self.own("response.web_search_call.in_progress", &place(&item_id, index)),
+            self.own(&format!("response.{}.in_progress", tool.item_type().0), &place(&item_id, index)),
         ];
         self.begun.insert(index, BegunCall { backend_id: backend_id.map(str::to_owned), item_id });
         events
@@ -259,7 +265,8 @@ impl RoundMerger {
             events = self.begin_call(&call.tool, call.call_id(), None, index);
         }
         let item_id = self.begun.get(&index).map(|call| call.item_id.clone()).unwrap_or_default();
-        events.push(self.own("response.web_search_call.searching", &place(&item_id, index)));
+        let (kind, running) = call.tool.item_type();
+        events.push(self.own(&format!("response.{kind}.{running}"), &place(&item_id, index)));
         self.calls.push(call);
         Some(events)
     }

@@ -1,6 +1,7 @@
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::image_generation::ImageSettings;
 use super::web_search::SearchSettings;
 use super::{Merged, ProxyCall, ProxyTool, RoundMerger, ToolOutcome, next_round};
 use crate::protocol::json::raw_object::RawObject;
@@ -233,7 +234,7 @@ fn a_round_with_calls_of_the_client_ends_the_response_after_its_searches() {
     let hidden = merger.take_hidden().remove(0);
     assert_eq!((hidden.output_index, hidden.item_id.as_str()), (0, "ws_1"));
     let output = json!({"type": "function_call_output", "call_id": "call_1", "output": "text"});
-    assert_eq!(serde_json::from_str::<Value>(hidden.items[1].get()).unwrap(), output);
+    assert_eq!(serde_json::from_str::<Value>(hidden.output.get()).unwrap(), output);
 }
 
 /// The request is that of the official client, as far as the proxy sends it.
@@ -310,4 +311,56 @@ fn arguments_that_are_no_object_make_no_request() {
         let call = ProxyCall::read(&tools(), &item, 0).unwrap();
         assert!(call.request("s", "m").is_err(), "{arguments}");
     }
+}
+
+fn image_settings(tool: &str) -> ImageSettings {
+    ImageSettings::read(&RawObject::parse(tool).unwrap())
+}
+
+/// The request is that of the official client.
+#[test]
+fn an_image_request_is_that_of_the_official_client() {
+    let captured = json!({"prompt": "a red fox", "background": "opaque", "model": "gpt-image-2", "quality": "auto", "size": "auto"});
+    let body = |tool: &str, arguments: &str| -> Value {
+        let arguments = RawObject::parse(arguments).unwrap();
+        serde_json::from_slice(&image_settings(tool).body(&arguments).unwrap()).unwrap()
+    };
+    assert_eq!(body("{}", r#"{"prompt":"a red fox","background":"opaque"}"#), captured);
+    let own = body(r#"{"background":"opaque","size":"auto"}"#, r#"{"prompt":"x","background":"auto","size":"1x2"}"#);
+    assert_eq!((&own["background"], &own["size"]), (&json!("opaque"), &json!("1x2")), "the client's settings win");
+    for arguments in ["{}", r#"{"prompt":" "}"#, r#"{"prompt":1}"#] {
+        assert!(image_settings("{}").body(&RawObject::parse(arguments).unwrap()).is_err(), "{arguments}");
+    }
+}
+
+#[test]
+fn an_image_is_shown_to_the_client_and_not_to_the_model() {
+    let mut merger = RoundMerger::new(vec![ProxyTool::ImageGeneration(image_settings("{}"))]);
+    let mut item = call_item(1);
+    (item["namespace"], item["name"]) = (json!("image_gen"), json!("imagegen"));
+    item["arguments"] = json!(r#"{"prompt":"a fox"}"#);
+    let begun = values(&merged(&mut merger, &round("resp_1", &[item], &usage(1, 0))));
+    let kinds: Vec<_> = begun.iter().skip(1).map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "response.output_item.added",
+            "response.image_generation_call.in_progress",
+            "response.image_generation_call.generating",
+        ]
+    );
+    let calls = merger.ended_with_calls().unwrap().to_vec();
+    let response = r#"{"created":1,"data":[{"b64_json":"iVBO\/Rw"}],"output_format":"png","size":"64x64"}"#;
+    let outcome = calls[0].outcome(response.as_bytes());
+    let events = values(&merger.finish_call(&calls[0], &outcome, ""));
+    assert_eq!(events[0]["type"], "response.image_generation_call.completed");
+    let expected = json!({
+        "id": "ig_1", "type": "image_generation_call", "status": "completed", "output_format": "png", "size": "64x64",
+        "revised_prompt": null, "result": "iVBO/Rw",
+    });
+    assert_eq!(events[1]["item"], expected);
+    let output = merger.next_input().pop().unwrap();
+    assert!(output.get().contains("the user sees it") && !output.get().contains("iVBO"), "{}", output.get());
+    let failed = values(&merger.finish_call(&calls[0], &calls[0].outcome(b"{}"), ""));
+    assert_eq!((&failed[1]["item"]["status"], &failed[1]["item"]["result"]), (&json!("failed"), &Value::Null));
 }

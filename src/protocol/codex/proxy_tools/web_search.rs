@@ -17,6 +17,8 @@ pub(super) const NAMESPACE: &str = "web";
 pub(super) const FUNCTION: &str = "run";
 /// The path of the endpoint, below the base URL.
 pub(super) const PATH: &str = "/alpha/search";
+/// Members of the client's tool that apply to its searches.
+pub(super) const SETTINGS: [&str; 4] = ["external_web_access", "user_location", "search_context_size", "filters"];
 /// Limit of a search's output, as the official client sets it.
 const MAX_OUTPUT_TOKENS: u32 = 10_000;
 
