@@ -5,7 +5,7 @@ import shlex
 
 from harness import NO_MODEL, run
 from tap import Tap
-from workshop import DEFAULT_URL, ROOT_URL, Workshop, between_taps, program, clients_page_block
+from workshop import DEFAULT_URL, ROOT_URL, Workshop, between_taps, clients_page_block, lite_demo, program
 
 CLAUDE = program("claude code", "@anthropic-ai/claude-code-*/claude")
 TOOLS = ["Agent", "Bash", "Edit", "Read", "ToolSearch", "WebSearch"]
@@ -59,12 +59,20 @@ def takes_an_api_key_as_well():
         assert "You said" in ask(shop, ROOT_URL, "Hello", environment)[-1]["result"]
 
 
+LOOK_UP = "\n".join(
+    ["Look it up.", call("ToolSearch", query="select:WebSearch", max_results=5), call("WebSearch", query="Rust")]
+)
+
+
+def searches_the_web_on_a_model_in_the_lite_form():
+    with Workshop() as shop, lite_demo() as root:
+        reported = ask(shop, root, LOOK_UP)[-1]["result"]
+    assert 'Links: [{"title":' in reported and "https://example.com/" in reported, reported
+
+
 def searches_the_web():
-    prompt = "\n".join(
-        ["Look it up.", call("ToolSearch", query="select:WebSearch", max_results=5), call("WebSearch", query="Rust")]
-    )
     with Workshop() as shop:
-        reported = ask(shop, ROOT_URL, prompt)[-1]["result"]
+        reported = ask(shop, ROOT_URL, LOOK_UP)[-1]["result"]
     assert 'Links: [{"title":"Demo source","url":"https://example.invalid/demo"}]' in reported, reported
 
 
@@ -112,6 +120,7 @@ run(
         reads_and_edits_files_over_several_turns,
         takes_an_api_key_as_well,
         searches_the_web,
+        searches_the_web_on_a_model_in_the_lite_form,
         works_with_a_sub_agent_under_a_cache_key_for_each,
         compacts_a_conversation_that_is_too_long,
         stops_asking_when_the_quota_is_spent,

@@ -89,21 +89,35 @@ def token():
 
 
 @contextlib.contextmanager
-def between_taps():
+def daemon(settings, *flags):
+    """A daemon with these environment variables; yields its root URL."""
+    with tempfile.TemporaryDirectory(prefix="daemon-") as home:
+        environment = {**os.environ, "CODEX_PROXY_HOME": home, **settings}
+        command = [os.environ["PROXY_BINARY"], "serve", "--port", "0", *flags]
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            ready = next(line for line in process.stderr if "/v1" in line)
+            yield re.search(r"http://[^\s/]+", ready)[0]
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+
+
+@contextlib.contextmanager
+def between_taps(settings=None):
     """A daemon with the demo as its backend, and a recorder on each side."""
-    with tempfile.TemporaryDirectory(prefix="daemon-") as home, Tap(ROOT_URL) as behind:
-        environment = {
-            **os.environ,
-            "CODEX_PROXY_HOME": home,
+    with Tap(ROOT_URL) as behind:
+        own = {
             "CODEX_PROXY_ACCESS_TOKEN": token(),
             "CODEX_PROXY_UPSTREAM_URL": f"{behind.url}/backend-api/codex",
         }
-        command = [os.environ["PROXY_BINARY"], "serve", "--port", "0"]
-        daemon = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        try:
-            ready = next(line for line in daemon.stderr if "/v1" in line)
-            with Tap(re.search(r"http://[^\s/]+", ready)[0]) as front:
-                yield front, behind
-        finally:
-            daemon.terminate()
-            daemon.communicate(timeout=30)
+        with daemon({**own, **(settings or {})}) as root, Tap(root) as front:
+            yield front, behind
+
+
+LITE = {"CODEX_PROXY_UPSTREAM_BODY": "lite"}
+
+
+def lite_demo():
+    """The root URL of a demo whose requests all have the lite form."""
+    return daemon(LITE, "--demo")
