@@ -1,11 +1,12 @@
 //! Compares the proxy with plain byte forwarding, end to end and in one run.
 //!
 //! ```text
-//! cargo bench --bench end_to_end [-- [MEASURE…] [--quick] [--json FILE]]
+//! cargo bench --bench end_to_end [-- [MEASURE…] [--quick] [--zstd] [--json FILE]]
 //! ```
 //!
-//! MEASURE is any of `first chunks slow whole sizes histories start`; default: all. A fast backend, a plain
-//! forwarder and the daemon run as separate processes; this process is the client. Every delta of every
+//! MEASURE is any of `first chunks slow whole sizes histories start`; default: all. With `--zstd`, the backend compresses
+//! what it sends to the daemon, but not to the forwarder, which doesn't ask for it. A fast backend, a plain forwarder and
+//! the daemon run as separate processes; this process is the client. Every delta of every
 //! response is checked. It reads `/proc`, so it requires Linux. It uses only loopback connections.
 #![expect(
     clippy::print_stdout,
@@ -30,6 +31,7 @@ use measures::Effort;
 use report::Report;
 use subject::Field;
 use tokio::net::TcpListener;
+use upstream::Compression;
 use wire::wrong;
 
 const FULL: Effort = Effort {
@@ -47,7 +49,8 @@ const MEASURES: [&str; 7] = ["first", "chunks", "slow", "whole", "sizes", "histo
 async fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["role", "upstream"] => upstream::serve(announced().await?).await,
+        ["role", "upstream"] => upstream::serve(announced().await?, Compression::None).await,
+        ["role", "zstd-upstream"] => upstream::serve(announced().await?, Compression::Zstd).await,
         ["role", "forwarder", upstream] => {
             let upstream = upstream.parse().map_err(|_| wrong("no address"))?;
             forward::serve(announced().await?, upstream).await
@@ -65,13 +68,14 @@ async fn announced() -> io::Result<TcpListener> {
 
 async fn run(arguments: &[String]) -> io::Result<()> {
     let mut arguments = arguments.iter().map(String::as_str).filter(|&argument| argument != "--bench");
-    let (mut chosen, mut effort, mut json) = (Vec::new(), FULL, None);
+    let (mut chosen, mut effort, mut compression, mut json) = (Vec::new(), FULL, Compression::None, None);
     while let Some(argument) = arguments.next() {
         match argument {
             "--quick" => effort = QUICK,
+            "--zstd" => compression = Compression::Zstd,
             "--json" => json = arguments.next().map(PathBuf::from),
             name if MEASURES.contains(&name) => chosen.push(name),
-            other => return Err(wrong(format!("'{other}' is none of {MEASURES:?}, --quick, --json FILE"))),
+            other => return Err(wrong(format!("'{other}' is none of {MEASURES:?}, --quick, --zstd, --json FILE"))),
         }
     }
     let chosen = if chosen.is_empty() { MEASURES.to_vec() } else { chosen };
@@ -79,7 +83,7 @@ async fn run(arguments: &[String]) -> io::Result<()> {
     let mut report = Report::default();
     for name in chosen {
         // Each measure uses fresh processes, so that earlier measures don't affect it.
-        let field = Field::start()?;
+        let field = Field::start(compression)?;
         if let Err(error) = measure(name, &field, effort, &mut report).await {
             report.skipped(name, &error);
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::process::Process;
+use crate::upstream::Compression;
 use crate::wire::Check;
 
 /// A route to the backend.
@@ -49,8 +50,9 @@ pub(crate) enum Form {
 }
 
 impl Field {
-    pub(crate) fn start() -> std::io::Result<Self> {
-        let upstream = Process::role(&["role".to_owned(), "upstream".to_owned()])?;
+    pub(crate) fn start(compression: Compression) -> std::io::Result<Self> {
+        let role = if compression == Compression::Zstd { "zstd-upstream" } else { "upstream" };
+        let upstream = Process::role(&["role".to_owned(), role.to_owned()])?;
         let address = upstream.address.to_string();
         let forwarder = Process::role(&["role".to_owned(), "forwarder".to_owned(), address])?;
         let proxy = Process::proxy(upstream.address)?;

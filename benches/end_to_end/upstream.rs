@@ -4,13 +4,16 @@
 //! The model name selects the response: `gpt-bench-COUNT-PAUSE` is COUNT text deltas, PAUSE milliseconds apart.
 //! Delta number N is `1000000N ` with N in seven digits; with pauses, the send time (Unix nanoseconds) follows,
 //! so that the reader can compute the latency.
+//!
+//! With [`Compression::Zstd`], the responses to requests that accept zstd are compressed, flushed after each event.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use memchr::memmem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use zstd::stream::write::Encoder;
 
 /// The number of the first delta; all numbers have the same number of digits.
 pub(crate) const FIRST: u64 = 10_000_000;
@@ -23,8 +26,11 @@ const BLOCK_EVENTS: u64 = 64;
 const MOST_HEAD_BYTES: usize = 64 * 1024;
 /// The model is near the start of every body.
 const MODEL_WITHIN_BYTES: usize = 4096;
+const ZSTD_LEVEL: i32 = 1;
 
 const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+const ZSTD_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: zstd\r\ntransfer-encoding: chunked\r\n\r\n";
 const CATALOGUE: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 37\r\n\r\n{\"models\":[{\"slug\":\"gpt-bench-1-0\"}]}";
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
@@ -36,23 +42,35 @@ struct Order {
     pause: Duration,
 }
 
+/// Compression of responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    /// If the request accepts it: only the daemon's do.
+    Zstd,
+}
+
 /// Serves until the process exits.
-pub(crate) async fn serve(listener: TcpListener) -> io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, compression: Compression) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        tokio::spawn(answer_all(stream));
+        tokio::spawn(answer_all(stream, compression));
     }
 }
 
 /// Runs until the connection ends, with or without an error.
-async fn answer_all(mut stream: TcpStream) -> io::Result<()> {
+async fn answer_all(mut stream: TcpStream, compression: Compression) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(MOST_HEAD_BYTES);
     while let Some(order) = read_request(&mut stream, &mut buffer).await? {
         match order {
             Asked::Catalogue => stream.write_all(CATALOGUE).await?,
             Asked::Other => stream.write_all(NOT_FOUND).await?,
-            Asked::Response(order) => answer(&mut stream, order).await?,
+            Asked::Response(order) => {
+                let is_compressed = compression == Compression::Zstd && accepts_zstd(&buffer);
+                let encoder = is_compressed.then(|| Encoder::new(Vec::new(), ZSTD_LEVEL)).transpose()?;
+                answer(&mut stream, order, Chunks { encoder }).await?;
+            }
         }
     }
     Ok(())
@@ -99,6 +117,10 @@ fn content_length(head: &[u8]) -> usize {
     value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
+fn accepts_zstd(request: &[u8]) -> bool {
+    memmem::find(request, b"accept-encoding: zstd").is_some()
+}
+
 fn asked(head: &[u8], body: &[u8]) -> Asked {
     if memmem::find(head, b"/models").is_some() {
         return Asked::Catalogue;
@@ -114,17 +136,17 @@ fn order(body: &[u8]) -> Option<Order> {
     Some(Order { count: count.parse().ok()?, pause: Duration::from_millis(pause.parse().ok()?) })
 }
 
-async fn answer(stream: &mut TcpStream, order: Order) -> io::Result<()> {
-    let mut opening = STREAM_HEAD.to_vec();
+async fn answer(stream: &mut TcpStream, order: Order, mut chunks: Chunks) -> io::Result<()> {
+    let mut opening = if chunks.encoder.is_some() { ZSTD_HEAD } else { STREAM_HEAD }.to_vec();
     for event in opening_events() {
-        push_event(&mut opening, &event);
+        chunks.push(&mut opening, |block| push_event(block, &event))?;
     }
     let template = Template::new(order.pause);
     if order.pause.is_zero() {
         let mut block = opening;
         for first in (0..order.count).step_by(usize::try_from(BLOCK_EVENTS).unwrap_or(1)) {
             for number in first..(first + BLOCK_EVENTS).min(order.count) {
-                template.push(FIRST + number, &mut block);
+                chunks.push(&mut block, |block| template.push(FIRST + number, block))?;
             }
             stream.write_all(&block).await?;
             block.clear();
@@ -140,7 +162,48 @@ async fn answer(stream: &mut TcpStream, order: Order) -> io::Result<()> {
             stream.write_all(&block).await?;
         }
     }
-    stream.write_all(&closing(order.count)).await
+    let mut end = Vec::new();
+    for event in closing_events(order.count) {
+        chunks.push(&mut end, |block| push_event(block, &event))?;
+    }
+    chunks.finish(&mut end)?;
+    stream.write_all(&end).await
+}
+
+/// Writes HTTP chunks, compressed if there is an encoder.
+struct Chunks {
+    encoder: Option<Encoder<'static, Vec<u8>>>,
+}
+
+impl Chunks {
+    /// Appends one chunk. `write` writes it uncompressed.
+    fn push(&mut self, block: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let start = block.len();
+        write(block);
+        let Some(encoder) = &mut self.encoder else { return Ok(()) };
+        let size_end = memmem::find(&block[start..], b"\r\n").unwrap_or_default();
+        encoder.write_all(&block[start + size_end + 2..block.len() - 2])?;
+        encoder.flush()?;
+        block.truncate(start);
+        push_chunk(block, encoder.get_mut());
+        Ok(())
+    }
+
+    /// Ends the body.
+    fn finish(self, block: &mut Vec<u8>) -> io::Result<()> {
+        if let Some(encoder) = self.encoder {
+            push_chunk(block, &mut encoder.finish()?);
+        }
+        block.extend_from_slice(b"0\r\n\r\n");
+        Ok(())
+    }
+}
+
+/// Moves bytes into a chunk.
+fn push_chunk(block: &mut Vec<u8>, bytes: &mut Vec<u8>) {
+    block.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+    block.append(bytes);
+    block.extend_from_slice(b"\r\n");
 }
 
 /// One delta as an HTTP chunk, with the offsets of the variable parts.
@@ -199,29 +262,22 @@ fn opening_events() -> [String; 3] {
     .map(str::to_owned)
 }
 
-/// The end of a response. Like the real backend, it repeats the text, except for long responses, so that their
+/// The last events of a response. Like the real backend, it repeats the text, except for long responses, so that their
 /// length doesn't affect the cost of the last events.
-fn closing(count: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
+fn closing_events(count: u64) -> [String; 2] {
     let numbers = if count <= BLOCK_EVENTS { FIRST..FIRST + count } else { 0..0 };
     let text: String = numbers.map(|number| number.to_string() + " ").collect();
     let part = format!(r#"{{"type":"output_text","annotations":[],"logprobs":[],"text":"{text}"}}"#);
     let content = if text.is_empty() { String::new() } else { part };
     let item =
         format!(r#"{{"id":"msg_1","type":"message","status":"completed","role":"assistant","content":[{content}]}}"#);
-    push_event(
-        &mut bytes,
-        &format!(r#"{{"type":"response.output_item.done","sequence_number":3,"output_index":0,"item":{item}}}"#),
-    );
     let usage = format!(r#"{{"input_tokens":9,"output_tokens":{count},"total_tokens":{}}}"#, count + 9);
-    push_event(
-        &mut bytes,
-        &format!(
+    [
+        format!(r#"{{"type":"response.output_item.done","sequence_number":3,"output_index":0,"item":{item}}}"#),
+        format!(
             r#"{{"type":"response.completed","sequence_number":4,"response":{{"id":"resp_1","object":"response","created_at":1760000000,"status":"completed","model":"gpt-bench","output":[],"usage":{usage}}}}}"#
         ),
-    );
-    bytes.extend_from_slice(b"0\r\n\r\n");
-    bytes
+    ]
 }
 
 /// Appends an event as one HTTP chunk.
