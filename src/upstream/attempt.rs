@@ -4,12 +4,14 @@
 //! the request again if that is safe (rejected compression, stale connection, WebSocket refused); all other retries are
 //! decided in `pending`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout};
 
-use super::cassette::{Outcome, Playback, Recording};
+use super::cassette::{Outcome, Playback, RecordedEndpoint, Recorder, Recording};
 use super::client::{self, HttpRequest};
 use super::counters::OpenResponse;
 use super::headers::{client_headers, codex_client_headers, record_failed_id, request_id};
@@ -48,9 +50,14 @@ impl Upstream {
         let headers = request_headers.responses(request, forwarded, origin.region)?;
         let body = request.body.clone();
         let open = self.counters.begin();
-        let recording = self.recorder.as_ref().map(|recorder| recorder.start_recording(&headers, &body));
+        let recorded = RecordedEndpoint::responses();
+        let start = |recorder: &Recorder| recorder.start_recording(recorded.clone(), &headers, &body);
+        let recording = self.recorder.as_ref().map(start);
         let opened = match &self.player {
-            Some(player) => self.play(off_thread(body.len(), || player.playback(&body))?, forwarded).await,
+            Some(player) => {
+                let playback = off_thread(body.len(), || player.playback(recorded, &headers, &body))?;
+                self.play(playback, forwarded).await
+            }
             None => self.send(&origin.endpoint, headers, body, recording.as_ref(), forwarded).await,
         };
         match opened {
@@ -124,13 +131,8 @@ impl Upstream {
 
     /// Plays a recorded response with its original timing. The timeouts of the settings apply to it too.
     async fn play(&self, playback: Playback, forwarded: &ForwardedHeaders) -> Result<OpenedStream, ProxyError> {
-        let (sent, limit) = (Instant::now(), self.settings.first_event_timeout);
-        let head = timeout(limit, playback.head()).await.unwrap_or(Err(Outcome::Silent));
-        let (status, received, body) = head.map_err(|end| match end {
-            Outcome::Unreachable => ProxyError::Unreachable { cause: "recorded in the cassette".to_owned() },
-            Outcome::Silent => ProxyError::Silent { phase: Phase::FirstEvent, limit },
-            _ => ProxyError::Truncated { cause: None },
-        })?;
+        let sent = Instant::now();
+        let (status, received, body) = played_head(&playback, Phase::FirstEvent, self.settings.first_event_timeout).await?;
         if let Some(body) = body {
             return Err(client::classify(status, &received, &body));
         }
@@ -197,6 +199,20 @@ impl Upstream {
 }
 
 /// The response headers that this client gets.
+/// Returns the head of a recorded response when it is due: status, headers, and body if it isn't an event stream.
+pub(super) async fn played_head(
+    playback: &Playback,
+    phase: Phase,
+    limit: Duration,
+) -> Result<(u16, HeaderMap, Option<Bytes>), ProxyError> {
+    let head = timeout(limit, playback.head()).await.unwrap_or(Err(Outcome::Silent));
+    head.map_err(|end| match end {
+        Outcome::Unreachable => ProxyError::Unreachable { cause: "recorded in the cassette".to_owned() },
+        Outcome::Silent => ProxyError::Silent { phase, limit },
+        _ => ProxyError::Truncated { cause: None },
+    })
+}
+
 pub(super) fn headers_for_client(received: &HeaderMap, forwarded: &ForwardedHeaders) -> HeaderMap {
     if forwarded.codex.is_some() { codex_client_headers(received) } else { client_headers(received) }
 }

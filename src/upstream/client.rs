@@ -74,16 +74,24 @@ fn with_headers(response: reqwest::Response) -> Result<(HeaderMap, ResponseBody)
 pub(super) async fn open_document(
     http: &HttpClient,
     request: HttpRequest<'_>,
+    recording: Option<&Recording>,
 ) -> Result<(HeaderMap, ResponseBody), ProxyError> {
     let response = send(http, request).await.map_err(|error| match error {
         ProxyError::Silent { phase: Phase::FirstEvent, limit } => ProxyError::Silent { phase: Phase::Document, limit },
         error => error,
     })?;
-    let content_type = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
-    if !response.status().is_success() || content_type.starts_with("text/html") {
-        return Err(read_failure(response, None).await);
+    if !is_document(response.status(), response.headers()) {
+        return Err(read_failure(response, recording).await);
+    }
+    if let Some(recording) = recording {
+        recording.response(response.status().as_u16(), response.headers(), None);
     }
     with_headers(response)
+}
+
+/// Whether a response with these headers is the document that was requested.
+pub(super) fn is_document(status: StatusCode, headers: &HeaderMap) -> bool {
+    status.is_success() && !text(headers, CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/html"))
 }
 
 /// Sends a request whose response is a document, and reads it. A document over `limit_bytes` is an error.

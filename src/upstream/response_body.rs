@@ -74,6 +74,11 @@ impl ResponseBody {
         Ok(Self { chunks, _in_use: in_use })
     }
 
+    /// Returns the body of a recorded response.
+    pub(super) fn recorded(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        Self { chunks: Box::pin(chunks), _in_use: None }
+    }
+
     /// Returns the next bytes; `None` at the end of the body.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ProxyError>>> {
         self.chunks.as_mut().poll_next(cx).map_err(body_error)

@@ -13,14 +13,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::attempt::headers_for_client;
+use super::attempt::{headers_for_client, played_head};
+use super::cassette::{Outcome, RecordedEndpoint, Recorder, Recording};
 use super::client::{self, HttpRequest};
 use super::response_body::ResponseBody;
 use super::retry_policy::{Change, random_jitter};
 use super::{ForwardedHeaders, RequestToken, Upstream, headers, region};
+use crate::blocking::off_thread;
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError};
 use crate::token_source::Bearer;
@@ -60,6 +62,7 @@ pub struct SideResponse {
     /// The backend's request id, for the log.
     pub request_id: Option<String>,
     body: ResponseBody,
+    recording: Option<Recording>,
     idle_limit: Duration,
     timer: Pin<Box<Sleep>>,
 }
@@ -69,11 +72,8 @@ impl Upstream {
     ///
     /// # Errors
     /// The failure of the last attempt; the failure of the limit that the model counts against, if it is known to be
-    /// exhausted. [`ProxyError::Unreachable`] if cassettes are played, which have no such calls.
+    /// exhausted.
     pub async fn call(&self, call: &SideCall, token: &mut RequestToken) -> Result<SideResponse, ProxyError> {
-        if self.player.is_some() {
-            return Err(ProxyError::Unreachable { cause: "recordings have no responses of this endpoint".to_owned() });
-        }
         if let Some(model) = &call.model
             && let Some(failure) = self.quota.exhausted(&token.bearer().account.id, model)
         {
@@ -107,11 +107,42 @@ impl Upstream {
             body: call.body.clone(),
             limit: call.head_timeout,
         };
-        let (received, body) = client::open_document(&self.http, request).await?;
-        if let Some(model) = &call.model {
-            self.quota.record_success(&bearer.account.id, model, &received);
+        let recorded = RecordedEndpoint::new(call.method.as_str(), &call.target.recorded_path());
+        let start = |recorder: &Recorder| recorder.start_recording(recorded.clone(), &request.headers, &call.body);
+        let recording = self.recorder.as_ref().map(start);
+        match self.open_call(request, recorded, recording.as_ref()).await {
+            Ok((received, body)) => {
+                if let Some(model) = &call.model {
+                    self.quota.record_success(&bearer.account.id, model, &received);
+                }
+                let idle_limit = self.settings.idle_timeout;
+                Ok(SideResponse { recording, ..SideResponse::new(&received, body, &call.forwarded, idle_limit) })
+            }
+            Err(error) => {
+                if let Some(recording) = recording {
+                    recording.end(Outcome::of(&error));
+                }
+                Err(error)
+            }
         }
-        Ok(SideResponse::new(&received, body, &call.forwarded, self.settings.idle_timeout))
+    }
+
+    /// Sends a request, or plays the recorded response.
+    async fn open_call(
+        &self,
+        request: HttpRequest<'_>,
+        recorded: RecordedEndpoint,
+        recording: Option<&Recording>,
+    ) -> Result<(HeaderMap, ResponseBody), ProxyError> {
+        let Some(player) = &self.player else { return client::open_document(&self.http, request, recording).await };
+        let HttpRequest { headers, body, limit, .. } = request;
+        let playback = off_thread(body.len(), || player.playback(recorded, &headers, &body))?;
+        let (status, received, body) = played_head(&playback, Phase::Document, limit).await?;
+        let body = body.unwrap_or_default();
+        if StatusCode::from_u16(status).is_ok_and(|status| client::is_document(status, &received)) {
+            return Ok((received, ResponseBody::recorded(playback.into_chunks(body))));
+        }
+        Err(client::classify(status, &received, &body))
     }
 
     /// Waits until the next attempt at the same request is due, or returns the failure. `model` is that whose limit the
@@ -139,6 +170,14 @@ impl Upstream {
 }
 
 impl SideTarget {
+    /// The path in a cassette, which doesn't depend on the base URL.
+    fn recorded_path(&self) -> String {
+        match self {
+            Self::Codex(path) | Self::ChatGpt(path) => path.clone(),
+            Self::Account(document) => format!("/wham/{document}"),
+        }
+    }
+
     /// The base URL, and the path below it.
     fn url(&self, codex: &Endpoint) -> (Endpoint, String) {
         match self {
@@ -158,6 +197,7 @@ impl SideResponse {
             headers: client_headers,
             request_id: headers::request_id(received).map(str::to_owned),
             body,
+            recording: None,
             idle_limit,
             timer: Box::pin(sleep_until(Instant::now() + idle_limit)),
         }
@@ -186,11 +226,20 @@ impl Stream for SideResponse {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let Poll::Ready(next) = this.body.poll_chunk(cx) else {
+        let next = if let Poll::Ready(next) = this.body.poll_chunk(cx) {
+            this.timer.as_mut().reset(Instant::now() + this.idle_limit);
+            next
+        } else {
             ready!(this.timer.as_mut().poll(cx));
-            return Poll::Ready(Some(Err(ProxyError::Silent { phase: Phase::Streaming, limit: this.idle_limit })));
+            Some(Err(ProxyError::Silent { phase: Phase::Streaming, limit: this.idle_limit }))
         };
-        this.timer.as_mut().reset(Instant::now() + this.idle_limit);
+        if let Some(recording) = &this.recording {
+            match &next {
+                Some(Ok(chunk)) => recording.chunk(chunk),
+                Some(Err(error)) => recording.end(Outcome::of(error)),
+                None => recording.end(Outcome::Whole),
+            }
+        }
         Poll::Ready(next)
     }
 }

@@ -1,6 +1,6 @@
 //! Recordings contain nothing private, and replay the recorded responses.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -16,26 +16,31 @@ const CALL: [&str; 4] = [
     r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","id":"fc_Private1","call_id":"call_Private1","name":"private_tool","arguments":"{\"private\": true}"}}"#,
 ];
 
-fn recording(launch: Launch, folder: &Path) -> Launch {
+pub(crate) fn recording(launch: Launch, folder: &Path) -> Launch {
     launch.argument("--record").argument(folder.to_str().unwrap())
 }
 
-fn replaying(folder: &Path) -> Launch {
+pub(crate) fn replaying(folder: &Path) -> Launch {
     Launch::new().argument("--replay").argument(folder.to_str().unwrap())
 }
 
-async fn stop(proxy: &mut TestProxy) {
+pub(crate) async fn stop(proxy: &mut TestProxy) {
     proxy.signal("TERM");
     assert_eq!(proxy.ended().await, Some(0), "{}", proxy.log());
 }
 
-/// The cassettes, oldest first; each line is a JSON value.
-fn cassettes(folder: &Path) -> Vec<Vec<Value>> {
+/// The files, oldest first.
+pub(crate) fn paths(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
+    paths
+}
+
+/// The cassettes, oldest first; each line is a JSON value.
+pub(crate) fn cassettes(folder: &Path) -> Vec<Vec<Value>> {
     let lines = |path| std::fs::read_to_string(path).unwrap();
     let values = |text: String| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    paths.into_iter().map(lines).map(values).collect()
+    paths(folder).into_iter().map(lines).map(values).collect()
 }
 
 #[tokio::test]
@@ -71,7 +76,7 @@ async fn a_replay_sends_no_requests_of_other_endpoints() {
     stop(&mut bench.proxy).await;
     let proxy = replaying(folder.path()).setting("upstream.url", &bench.upstream.url()).start();
     let answer = Ask::post("/v1/images/generations", &json!({"prompt": "a red fox"})).send(&proxy).await;
-    assert_eq!((answer.status, answer.error()["code"].as_str()), (502, Some("upstream_unreachable")));
+    assert_eq!((answer.status, answer.error()["code"].as_str()), (400, Some("no_cassette")));
     assert_eq!(bench.upstream.requests("/images/generations").len(), 0);
 }
 

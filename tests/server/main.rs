@@ -54,6 +54,7 @@ mod report;
 mod secrets;
 #[cfg(unix)]
 mod service_manager;
+mod side_cassettes;
 mod sign_in;
 mod sign_in_state;
 mod slow_bodies;

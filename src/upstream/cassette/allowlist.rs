@@ -18,7 +18,17 @@ pub(super) enum Redaction {
     Mask,
 }
 
-/// Members whose values are words of the protocol.
+/// What is redacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// A request for a response, and its events.
+    Responses,
+    /// A request for another endpoint: search, images, notes, account documents. Their members have other meanings, and
+    /// fewer of them are kept.
+    SideCall,
+}
+
+/// Members of [`Scope::Responses`] whose values are words of the protocol.
 const PROTOCOL_WORD_MEMBERS: &[&str] = &[
     "type",
     "role",
@@ -48,6 +58,23 @@ const PROTOCOL_WORD_MEMBERS: &[&str] = &[
     "execution",
     "context",
     "image_detail",
+];
+/// The same for [`Scope::SideCall`].
+const SIDE_WORD_MEMBERS: &[&str] = &[
+    "type",
+    "role",
+    "status",
+    "object",
+    "model",
+    "output_format",
+    "plan_type",
+    "reset_type",
+    "size",
+    "quality",
+    "background",
+    "response_length",
+    "search_context_size",
+    "allowed_callers",
 ];
 /// Members whose values refer to each other, in addition to those that end with `_id`.
 const REFERENCE_MEMBERS: &[&str] = &["id", "name", "namespace", "prompt_cache_key"];
@@ -117,14 +144,32 @@ pub(super) fn is_kept_number(member: &str) -> bool {
     KEPT_NUMBERS.iter().any(|suffix| member.ends_with(suffix))
 }
 
+/// Replaces the content of a file: a picture of one pixel, in base64.
+pub(super) const FILE_PLACEHOLDER: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg==";
+
+/// Returns what precedes the placeholder of a string that is a file: a data URL, or base64. In a side call, files have
+/// megabytes, and masking wouldn't make them shorter.
+pub(super) fn file_prefix(scope: Scope, member: &str, literal: &str) -> Option<&'static str> {
+    match scope {
+        Scope::Responses => None,
+        Scope::SideCall if literal.starts_with("data:") => Some("data:image/png;base64,"),
+        Scope::SideCall => member.contains("b64").then_some(""),
+    }
+}
+
 /// How to redact a string in this member of an object, which is the value of the member `parent` (empty at the top
 /// level). The elements of an array count as values of its member.
-pub(super) fn redaction(member: &str, parent: &str) -> Redaction {
+pub(super) fn redaction(scope: Scope, member: &str, parent: &str) -> Redaction {
+    let word_members = match scope {
+        Scope::Responses => PROTOCOL_WORD_MEMBERS,
+        Scope::SideCall => SIDE_WORD_MEMBERS,
+    };
     match member {
         "arguments" => Redaction::MaskJson,
         // In other objects, `code` is a program.
         "code" if matches!(parent, "" | "error") => Redaction::KeepProtocolWord,
-        _ if PROTOCOL_WORD_MEMBERS.contains(&member) => Redaction::KeepProtocolWord,
+        _ if word_members.contains(&member) => Redaction::KeepProtocolWord,
         _ if REFERENCE_MEMBERS.contains(&member) || member.ends_with("_id") => Redaction::Placeholder,
         _ => Redaction::Mask,
     }

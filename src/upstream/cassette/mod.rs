@@ -1,21 +1,26 @@
 //! Cassettes: recordings of requests to the backend and of its responses, for bug reports and playback.
 //!
-//! One file per attempt, with one JSON object per line: the request, the head of the response, its events with their
-//! times, and its end. Everything is redacted before it is written: only listed headers are kept, and in bodies only
+//! Recorded are the attempts at `/responses` and at [side calls](super::side_call). One file per attempt, with one JSON
+//! object per line: the request, the head of the response, its events with their times, and its end. Everything is redacted before it is written: only listed headers are kept, and in bodies only
 //! protocol words and some numbers. `docs/cassettes.md` describes the format. Recording never delays a stream: if the
 //! writer falls behind, recordings that don't fit in its queue are dropped, even if begun.
 
 mod allowlist;
 mod directory;
+mod endpoint;
 mod masking;
 mod player;
 mod recorder;
 mod redact;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -24,6 +29,7 @@ use crate::error::ProxyError;
 use crate::protocol::codex::lite;
 use redact::{Redacted, Redactor};
 
+pub(super) use endpoint::RecordedEndpoint;
 pub(super) use player::Playback;
 pub(super) use recorder::Recording;
 
@@ -34,10 +40,11 @@ pub use player::{LoadError, Player};
 pub use recorder::Recorder;
 
 /// Version of the file format. Files of older versions must stay readable.
-const SCHEMA: u32 = 1;
-/// The endpoint that is recorded.
-const METHOD: &str = "POST";
-const PATH: &str = "/responses";
+const SCHEMA: u32 = 2;
+/// Version that files of `/responses` requests have, so that earlier releases can read them.
+const RESPONSES_SCHEMA: u32 = 1;
+/// Size limit of a recording: its bodies and events.
+const MAX_RECORDING_BYTES: usize = 32 * 1024 * 1024;
 /// Request headers that are recorded.
 const REQUEST_HEADERS: &[&str] = &[
     "accept",
@@ -87,7 +94,7 @@ struct Request {
     method: String,
     path: String,
     headers: BTreeMap<String, String>,
-    /// Hash of the redacted body, by which the player finds the recording.
+    /// Hash of the redacted body, by which the player finds the recordings of the endpoint.
     sha256: String,
     body: Content,
 }
@@ -114,19 +121,20 @@ struct End {
     how: Outcome,
 }
 
-/// A redacted body or event: JSON, or text that isn't JSON.
+/// A redacted body or event: JSON, or text that isn't JSON, or only the size of other data.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Content {
     Json(Box<RawValue>),
     Text(String),
+    SizeBytes(u64),
 }
 
 /// How a response ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Outcome {
-    /// Terminal event received, also that of a failed response.
+    /// Terminal event received, also that of a failed response; or the whole body, if it isn't an event stream.
     Whole,
     /// The connection ended before the terminal event.
     Cut,
@@ -164,7 +172,8 @@ impl Cassette {
 /// The reason, if the file can't be read or is not a cassette.
 pub fn read_redacted(path: &Path) -> Result<Vec<Box<RawValue>>, String> {
     let mut cassette = directory::read(path)?;
-    let mut redactor = Redactor::default();
+    let endpoint = cassette.head.request.endpoint();
+    let mut redactor = Redactor::new(&endpoint);
     let redact_headers = |headers: &mut BTreeMap<String, String>, is_recorded: fn(&str) -> bool| {
         headers.retain(|name, _| is_recorded(name));
         for value in headers.values_mut() {
@@ -173,17 +182,17 @@ pub fn read_redacted(path: &Path) -> Result<Vec<Box<RawValue>>, String> {
     };
     let request = &mut cassette.head.request;
     redact_headers(&mut request.headers, is_recorded_request_header);
-    let (content, sha256) = redact_body(&mut redactor, request.body.text().as_bytes());
-    (request.body, request.sha256) = (content, sha256);
-    METHOD.clone_into(&mut request.method);
-    PATH.clone_into(&mut request.path);
+    request.body = request.body.redacted(&mut redactor);
+    request.sha256 = request.body.sha256();
+    endpoint.method().clone_into(&mut request.method);
+    endpoint.path().clone_into(&mut request.path);
     cassette.head.version = allowlist::header_value(&cassette.head.version);
     if let Some(response) = &mut cassette.response {
         redact_headers(&mut response.headers, is_recorded_response_header);
-        response.body = response.body.take().map(|body| redactor.document(body.text()).into());
+        response.body = response.body.take().map(|body| body.redacted(&mut redactor));
     }
     for event in &mut cassette.events {
-        event.data = redactor.event(event.data.text()).into();
+        event.data = redactor.event(&event.data.text()).into();
     }
     let line = |line| serde_json::value::to_raw_value(&line).map_err(|error| error.to_string());
     cassette.lines().map(line).collect()
@@ -204,12 +213,52 @@ impl Outcome {
     }
 }
 
+impl Request {
+    /// The endpoint, with its path redacted again.
+    fn endpoint(&self) -> RecordedEndpoint {
+        RecordedEndpoint::new(&self.method, &self.path)
+    }
+}
+
 impl Content {
-    fn text(&self) -> &str {
-        match self {
-            Self::Json(json) => json.get(),
-            Self::Text(text) => text,
+    /// Redacts a body. Of one that is neither JSON nor text, according to its headers, only the size is kept.
+    fn of_body(redactor: &mut Redactor, headers: &HeaderMap, body: &[u8]) -> Self {
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if body.is_empty() || kind.contains("json") || kind.starts_with("text/") {
+            return redactor.document(&String::from_utf8_lossy(body)).into();
         }
+        Self::SizeBytes(body.len() as u64)
+    }
+
+    /// The text that is written, without a size's unit.
+    fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Json(json) => json.get().into(),
+            Self::Text(text) => text.into(),
+            Self::SizeBytes(size) => size.to_string().into(),
+        }
+    }
+
+    /// The bytes to play: zeros if only the size is known.
+    fn bytes(&self) -> Bytes {
+        match self {
+            Self::Json(_) | Self::Text(_) => Bytes::copy_from_slice(self.text().as_bytes()),
+            Self::SizeBytes(size) => {
+                // The file may have been edited.
+                vec![0; usize::try_from(*size).map_or(MAX_RECORDING_BYTES, |size| size.min(MAX_RECORDING_BYTES))].into()
+            }
+        }
+    }
+
+    fn redacted(&self, redactor: &mut Redactor) -> Self {
+        match self {
+            Self::Json(_) | Self::Text(_) => redactor.document(&self.text()).into(),
+            Self::SizeBytes(size) => Self::SizeBytes(*size),
+        }
+    }
+
+    fn sha256(&self) -> String {
+        format!("{:x}", Sha256::digest(self.text().as_bytes()))
     }
 }
 
@@ -222,15 +271,8 @@ impl From<Redacted> for Content {
     }
 }
 
-/// Redacts a request body. Also returns the hash by which a player finds the recording.
-fn redact_body(redactor: &mut Redactor, body: &[u8]) -> (Content, String) {
-    let content = Content::from(redactor.document(&String::from_utf8_lossy(body)));
-    let hex = format!("{:x}", Sha256::digest(content.text()));
-    (content, hex)
-}
-
 /// Returns the recorded ones of the headers, redacted.
-fn headers<'h>(all: &'h http::HeaderMap, is_recorded: impl Fn(&str) -> bool + 'h) -> BTreeMap<String, String> {
+fn headers<'h>(all: &'h HeaderMap, is_recorded: impl Fn(&str) -> bool + 'h) -> BTreeMap<String, String> {
     let recorded = all.iter().filter(|(name, _)| is_recorded(name.as_str()));
     let texts = recorded.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     texts.map(|(name, value)| (name.to_owned(), allowlist::header_value(value))).collect()

@@ -1,9 +1,10 @@
 //! Plays recorded responses with their original timing, without network access.
 //!
-//! A request gets the response of a recorded request whose body is equal after redaction. If there are several, they
-//! are played in the order of their recording, and then again from the first.
+//! A request gets the response of a recorded request to the same endpoint whose body is equal after redaction. If there
+//! are several, they are played in the order of their recording, and then again from the first.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,19 +13,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::redact::Redactor;
-use super::{Cassette, Outcome, directory};
+use super::{Cassette, Content, Outcome, RecordedEndpoint, directory};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 
 /// The cassettes of a directory.
 #[derive(Debug)]
 pub struct Player {
     directory: PathBuf,
-    /// By the hash of the redacted request body.
-    recorded: HashMap<String, Recordings>,
+    /// By endpoint, and the hash of the redacted request body.
+    recorded: HashMap<(RecordedEndpoint, String), Recordings>,
     count: usize,
 }
 
@@ -78,10 +82,12 @@ impl Player {
         if files.is_empty() {
             return Err(LoadError::Empty { path: directory.display().to_string() });
         }
-        let mut recorded: HashMap<String, Recordings> = HashMap::new();
+        let mut recorded: HashMap<_, Recordings> = HashMap::new();
         for path in &files {
             let cassette = directory::read(path).map_err(|reason| unreadable(path, reason))?;
-            recorded.entry(cassette.head.request.sha256.clone()).or_default().cassettes.push(Arc::new(cassette));
+            let request = &cassette.head.request;
+            let key = (request.endpoint(), request.sha256.clone());
+            recorded.entry(key).or_default().cassettes.push(Arc::new(cassette));
         }
         Ok(Self { directory: directory.to_owned(), recorded, count: files.len() })
     }
@@ -92,13 +98,18 @@ impl Player {
         self.count
     }
 
-    /// Returns the next response for a request with this body, and starts its clock.
+    /// Returns the next response for a request with these headers and this body, and starts its clock.
     ///
     /// # Errors
-    /// An invalid request, if no response is recorded for the body.
-    pub(in crate::upstream) fn playback(&self, body: &[u8]) -> Result<Playback, ProxyError> {
-        let (_, hash) = super::redact_body(&mut Redactor::default(), body);
-        let recordings = self.recorded.get(&hash).ok_or_else(|| self.not_recorded())?;
+    /// An invalid request, if no response is recorded for it.
+    pub(in crate::upstream) fn playback(
+        &self,
+        endpoint: RecordedEndpoint,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Playback, ProxyError> {
+        let hash = Content::of_body(&mut Redactor::new(&endpoint), headers, body).sha256();
+        let recordings = self.recorded.get(&(endpoint, hash)).ok_or_else(|| self.not_recorded())?;
         let cassette =
             recordings.cassettes.get(recordings.next.fetch_add(1, Ordering::Relaxed) % recordings.cassettes.len());
         let cassette = Arc::clone(cassette.ok_or_else(|| self.not_recorded())?);
@@ -114,7 +125,7 @@ impl Player {
             code: Some("no_cassette".to_owned()),
             message: format!(
                 "no response is recorded for this request: none of the {count} cassettes in {directory} has the same \
-                 model, members and text lengths"
+                 endpoint, model, members and text lengths"
             ),
             param: None,
             request_id: None,
@@ -127,7 +138,7 @@ impl Player {
 
 impl Playback {
     /// Waits until the head of the response is due, and returns its status, headers, and body if it isn't an event
-    /// stream.
+    /// stream. The body is due at the end of the recording, see [`Self::into_chunks`].
     ///
     /// # Errors
     /// How the recorded attempt ended, if it got no response.
@@ -140,7 +151,7 @@ impl Playback {
         let header = |(name, value): (&String, &String)| {
             Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
         };
-        let body = response.body.as_ref().map(|body| Bytes::copy_from_slice(body.text().as_bytes()));
+        let body = response.body.as_ref().map(Content::bytes);
         Ok((response.status, response.headers.iter().filter_map(header).collect(), body))
     }
 
@@ -163,6 +174,28 @@ impl Playback {
         };
         self.next += 1;
         Poll::Ready(Ok(Bytes::copy_from_slice(event.data.text().as_bytes())))
+    }
+
+    /// Returns a body when it is due, and then how the recorded response ended, if that wasn't its regular end.
+    pub(in crate::upstream) fn into_chunks(self, body: Bytes) -> impl Stream<Item = io::Result<Bytes>> + Send {
+        let (due, how) = (self.at(self.cassette.end.after_ms), self.cassette.end.how);
+        let body = async move {
+            sleep_until(due).await;
+            Ok(body)
+        };
+        let end = async move {
+            match how {
+                Outcome::Whole => None,
+                // The timeout of the reader ends the wait.
+                Outcome::Silent => std::future::pending().await,
+                _ => {
+                    // The server discards what it hasn't written when it reads an error.
+                    yield_now().await;
+                    Some(Err(io::ErrorKind::UnexpectedEof.into()))
+                }
+            }
+        };
+        stream::once(body).chain(stream::once(end).filter_map(std::future::ready))
     }
 
     fn at(&self, after_ms: u64) -> Instant {

@@ -16,14 +16,15 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::redact::Redactor;
-use super::{Cassette, Content, End, Event, Head, Outcome, Request, Response, SCHEMA, directory};
+use super::{
+    Cassette, Content, End, Event, Head, MAX_RECORDING_BYTES, Outcome, RESPONSES_SCHEMA, RecordedEndpoint, Request,
+    Response, SCHEMA, directory,
+};
 use crate::clock::rfc3339;
 
 /// Limits of the queue: parts, and the size of their bodies and events.
 const MAX_QUEUED: usize = 8192;
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
-/// Size limit of a recording: its bodies and events.
-const MAX_RECORDING_BYTES: usize = 32 * 1024 * 1024;
 
 /// Starts recordings, and owns the writer thread. Dropping it waits until the queued parts are written.
 #[derive(Debug)]
@@ -66,11 +67,13 @@ struct QueueState {
 /// A part of a recording. Times are milliseconds since its start.
 #[derive(Debug)]
 enum Part {
-    Request(HeaderMap, Bytes),
+    Request(RecordedEndpoint, HeaderMap, Bytes),
     /// The response so far is discarded, because the request is sent again on another connection.
     Restart,
-    /// Time, status, headers, and body if it isn't an event stream.
+    /// Time, status, headers, and body if it isn't an event stream and has been read completely.
     Response(u64, u16, HeaderMap, Option<Bytes>),
+    /// The next part of a body that isn't an event stream.
+    Chunk(Bytes),
     Event(u64, Bytes),
     /// `None` if the recording is incomplete, and therefore not written.
     End(Option<End>),
@@ -91,7 +94,12 @@ impl Recorder {
     }
 
     /// Starts the recording of an attempt. `headers` are those of the HTTP request, also for a WebSocket.
-    pub(in crate::upstream) fn start_recording(&self, headers: &HeaderMap, body: &Bytes) -> Recording {
+    pub(in crate::upstream) fn start_recording(
+        &self,
+        endpoint: RecordedEndpoint,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Recording {
         let recording = Recording(Arc::new(RecordingState {
             number: self.next.fetch_add(1, Ordering::Relaxed),
             started: Instant::now(),
@@ -102,7 +110,7 @@ impl Recorder {
         // The token never reaches the writer.
         let mut headers = headers.clone();
         headers.remove(http::header::AUTHORIZATION);
-        recording.push(Part::Request(headers, body.clone()), body.len());
+        recording.push(Part::Request(endpoint, headers, body.clone()), body.len());
         recording
     }
 }
@@ -124,10 +132,15 @@ impl Recording {
         self.push(Part::Restart, 0);
     }
 
-    /// Records the head of the response, and its body if it isn't an event stream.
+    /// Records the head of the response, and its body if it isn't a stream.
     pub(in crate::upstream) fn response(&self, status: u16, headers: &HeaderMap, body: Option<Bytes>) {
         let size = body.as_ref().map_or(0, Bytes::len);
         self.push(Part::Response(self.elapsed(), status, headers.clone(), body), size);
+    }
+
+    /// Records the next part of a body that isn't an event stream.
+    pub(in crate::upstream) fn chunk(&self, bytes: &Bytes) {
+        self.push(Part::Chunk(bytes.clone()), bytes.len());
     }
 
     /// Records an event.
@@ -209,7 +222,10 @@ impl Queue {
 impl Part {
     fn size(&self) -> usize {
         match self {
-            Self::Request(_, bytes) | Self::Event(_, bytes) | Self::Response(_, _, _, Some(bytes)) => bytes.len(),
+            Self::Request(_, _, bytes)
+            | Self::Chunk(bytes)
+            | Self::Event(_, bytes)
+            | Self::Response(_, _, _, Some(bytes)) => bytes.len(),
             Self::Restart | Self::Response(_, _, _, None) | Self::End(_) => 0,
         }
     }
@@ -229,6 +245,8 @@ struct PendingCassette {
     redactor: Redactor,
     head: Head,
     response: Option<Response>,
+    /// The headers of the response, and the body that is read as a stream, if that isn't an event stream.
+    body: Option<(HeaderMap, Vec<u8>)>,
     events: Vec<Event>,
     /// Bytes before redaction.
     size: usize,
@@ -243,8 +261,8 @@ impl Writer {
 
     fn add(&mut self, number: u64, part: Part) {
         let size = part.size();
-        if let Part::Request(headers, body) = part {
-            self.recordings.insert(number, PendingCassette::new(&headers, &body));
+        if let Part::Request(endpoint, headers, body) = part {
+            self.recordings.insert(number, PendingCassette::new(&endpoint, &headers, &body));
             return;
         }
         let Some(pending) = self.recordings.get_mut(&number) else { return };
@@ -265,8 +283,7 @@ impl Writer {
     }
 
     fn write(&self, number: u64, pending: PendingCassette, end: End) {
-        let PendingCassette { head, response, events, .. } = pending;
-        let cassette = Cassette { head, response, events, end };
+        let cassette = pending.finish(end);
         if let Err(error) = directory::put(&self.directory, &directory::name(&self.started, number), cassette) {
             tracing::warn!(%error, number, "a cassette could not be written");
         }
@@ -274,27 +291,34 @@ impl Writer {
 }
 
 impl PendingCassette {
-    fn new(headers: &HeaderMap, body: &Bytes) -> Self {
-        let mut redactor = Redactor::default();
-        let (content, sha256) = super::redact_body(&mut redactor, body);
+    fn new(endpoint: &RecordedEndpoint, headers: &HeaderMap, body: &Bytes) -> Self {
+        let mut redactor = Redactor::new(endpoint);
+        let content = Content::of_body(&mut redactor, headers, body);
         let request = Request {
-            method: super::METHOD.to_owned(),
-            path: super::PATH.to_owned(),
+            method: endpoint.method().to_owned(),
+            path: endpoint.path().to_owned(),
             headers: super::headers(headers, super::is_recorded_request_header),
-            sha256,
+            sha256: content.sha256(),
             body: content,
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let head = Head { schema: SCHEMA, version, request };
-        Self { redactor, head, response: None, events: Vec::new(), size: body.len() }
+        let schema = if endpoint.is_responses() { RESPONSES_SCHEMA } else { SCHEMA };
+        let head = Head { schema, version, request };
+        Self { redactor, head, response: None, body: None, events: Vec::new(), size: body.len() }
     }
 
     fn add(&mut self, part: Part) {
         match part {
             Part::Response(after_ms, status, headers, body) => {
                 let body = body.map(|body| Content::from(self.redactor.document(&String::from_utf8_lossy(&body))));
-                let headers = super::headers(&headers, super::is_recorded_response_header);
-                self.response = Some(Response { after_ms, status, headers, body });
+                let recorded = super::headers(&headers, super::is_recorded_response_header);
+                self.response = Some(Response { after_ms, status, headers: recorded, body });
+                self.body = Some((headers, Vec::new()));
+            }
+            Part::Chunk(bytes) => {
+                if let Some((_, body)) = &mut self.body {
+                    body.extend_from_slice(&bytes);
+                }
             }
             Part::Event(after_ms, data) => {
                 let data = Content::from(self.redactor.event(&String::from_utf8_lossy(&data)));
@@ -302,9 +326,21 @@ impl PendingCassette {
             }
             Part::Restart => {
                 self.response = None;
+                self.body = None;
                 self.events.clear();
             }
             Part::Request(..) | Part::End(_) => {}
         }
+    }
+
+    fn finish(mut self, end: End) -> Cassette {
+        let is_responses = self.head.request.endpoint().is_responses();
+        if let (Some(response), Some((headers, body))) = (&mut self.response, self.body)
+            && response.body.is_none()
+            && !is_responses
+        {
+            response.body = Some(Content::of_body(&mut self.redactor, &headers, &body));
+        }
+        Cassette { head: self.head, response: self.response, events: self.events, end }
     }
 }

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::allowlist::{self, Redaction};
+use super::RecordedEndpoint;
+use super::allowlist::{self, Redaction, Scope};
 use super::masking::{self, JsonMasker};
 
 /// Prefixes of ids; placeholders have the same.
@@ -21,8 +22,9 @@ const ID_PREFIXES: &[&str] =
 const ARGUMENTS_DELTA: &str = "response.function_call_arguments.delta";
 
 /// Redacts one request and its response. Equal ids and names in it get equal placeholders.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Redactor {
+    scope: Scope,
     /// By the id or name that each replaces.
     placeholders: HashMap<String, String>,
     /// The state of each masked call's arguments, by item id or output index.
@@ -55,6 +57,11 @@ struct DeltaEvent<'a> {
 }
 
 impl Redactor {
+    pub(super) fn new(endpoint: &RecordedEndpoint) -> Self {
+        let scope = if endpoint.is_responses() { Scope::Responses } else { Scope::SideCall };
+        Self { scope, placeholders: HashMap::new(), arguments: HashMap::new() }
+    }
+
     /// Redacts a body. Text that isn't JSON is masked.
     pub(super) fn document(&mut self, text: &str) -> Redacted {
         let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return Redacted::Text(masking::mask(text)) };
@@ -137,11 +144,16 @@ impl Redactor {
         let redaction = if position.is_user_named {
             allowlist::user_named_redaction(position.member)
         } else {
-            allowlist::redaction(position.member, position.parent)
+            allowlist::redaction(self.scope, position.member, position.parent)
         };
         let literal = literal_content(raw).unwrap_or_default();
         out.push('"');
+        let file_prefix = allowlist::file_prefix(self.scope, position.member, literal);
         match redaction {
+            _ if file_prefix.is_some() => {
+                out.push_str(file_prefix.unwrap_or_default());
+                out.push_str(allowlist::FILE_PLACEHOLDER);
+            }
             Redaction::KeepProtocolWord if allowlist::is_protocol_word(literal) => out.push_str(literal),
             Redaction::Placeholder => {
                 let placeholder = serde_json::from_str::<String>(raw).ok().map(|name| self.placeholder(&name));
@@ -208,10 +220,10 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::{Redacted, Redactor};
+    use super::{RecordedEndpoint, Redacted, Redactor};
 
     fn redacted(texts: &[&str]) -> Vec<String> {
-        let mut redactor = Redactor::default();
+        let mut redactor = Redactor::new(&RecordedEndpoint::responses());
         let mut text = |text: &&str| match redactor.event(text) {
             Redacted::Json(json) => json.get().to_owned(),
             Redacted::Text(text) => text,
