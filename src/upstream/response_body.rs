@@ -24,6 +24,9 @@ use crate::net::{InUse, error_chain};
 
 /// Size limit of a decoded chunk.
 const STEP_BYTES: usize = 16 * 1024;
+/// How many times [`ResponseBody::poll_tail`] yields to the task of the connection: once for the end of the frame and
+/// once for that of the body, each possibly in two pieces.
+const TAIL_POLLS: u8 = 4;
 
 /// The encodings that requests accept for their responses (`upstream.accept_encoding`). A compressed response is
 /// decoded with either value.
@@ -38,6 +41,8 @@ pub enum AcceptEncoding {
 /// The decoded body of a response, read on demand. Counts as in use until it is dropped.
 pub(super) struct ResponseBody {
     chunks: Chunks,
+    /// Polls left to read what follows the terminal event. Zero if the body isn't compressed: nothing follows then.
+    tail_polls: u8,
     _in_use: Option<InUse>,
 }
 
@@ -62,26 +67,43 @@ impl ResponseBody {
         let in_use = InUse::take(&mut response);
         let encoding = content_encoding(response.headers());
         let chunks = response.bytes_stream().map_err(io::Error::other);
-        let chunks: Chunks = match encoding.as_str() {
-            "" | "identity" => Box::pin(chunks),
-            "gzip" | "x-gzip" => in_steps(gzip_decoder(StreamReader::new(with_late_errors(chunks)))),
-            "zstd" => in_steps(zstd_decoder(StreamReader::new(with_late_errors(chunks)))),
+        let (chunks, tail_polls): (Chunks, _) = match encoding.as_str() {
+            "" | "identity" => (Box::pin(chunks), 0),
+            "gzip" | "x-gzip" => (in_steps(gzip_decoder(StreamReader::new(with_late_errors(chunks)))), TAIL_POLLS),
+            "zstd" => (in_steps(zstd_decoder(StreamReader::new(with_late_errors(chunks)))), TAIL_POLLS),
             other => {
                 let name = excerpt(other, NAME_CHARACTERS);
                 return Err(ProxyError::Damaged { reason: format!("its content encoding '{name}' was not requested") });
             }
         };
-        Ok(Self { chunks, _in_use: in_use })
+        Ok(Self { chunks, tail_polls, _in_use: in_use })
     }
 
     /// Returns the body of a recorded response.
     pub(super) fn recorded(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
-        Self { chunks: Box::pin(chunks), _in_use: None }
+        Self { chunks: Box::pin(chunks), tail_polls: 0, _in_use: None }
     }
 
     /// Returns the next bytes; `None` at the end of the body.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ProxyError>>> {
         self.chunks.as_mut().poll_next(cx).map_err(body_error)
+    }
+
+    /// Reads what follows the terminal event, if it has arrived already: the end of the frame. An HTTP/1.1 connection
+    /// whose response has not been read to its end can't be used again.
+    pub(super) fn poll_tail(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.tail_polls > 0 {
+            self.tail_polls -= 1;
+            match self.chunks.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => break,
+                Poll::Pending => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(())
     }
 }
 

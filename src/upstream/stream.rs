@@ -283,6 +283,11 @@ impl EventStream {
             if !is_filler(&data) {
                 let class = EventClass::of(&data);
                 self.timeout.restart(class);
+                if class.is_terminal()
+                    && let Some(Source::Http(events)) = &mut self.source
+                {
+                    ready!(events.poll_tail(&data, cx));
+                }
                 self.observe(&data, class);
                 return Poll::Ready(Some(Ok(data)));
             }

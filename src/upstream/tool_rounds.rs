@@ -265,18 +265,14 @@ impl RoundBackend {
             CallTime::Image => (request.time, MAX_IMAGE_TIME),
         };
         let deadline = started + limit;
-        let outcome = if self.upstream.player.is_some() {
-            ToolOutcome::Failed("recordings have no results of calls".to_owned())
-        } else {
-            match timeout_at(deadline, self.fetch(request, limit, &mut token)).await {
-                Ok(Ok(body)) => off_thread(body.len(), || call.outcome(&body)),
-                Ok(Err(error)) if ends_response(&error) => return Err(error),
-                Ok(Err(error)) => {
-                    tracing::info!(cause = error.loggable(), "a tool call of the model failed");
-                    ToolOutcome::Failed(reason(&error))
-                }
-                Err(_) => ToolOutcome::Failed("there was no result in time".to_owned()),
+        let outcome = match timeout_at(deadline, self.fetch(request, limit, &mut token)).await {
+            Ok(Ok(body)) => off_thread(body.len(), || call.outcome(&body)),
+            Ok(Err(error)) if ends_response(&error) => return Err(error),
+            Ok(Err(error)) => {
+                tracing::info!(cause = error.loggable(), "a tool call of the model failed");
+                ToolOutcome::Failed(reason(&error))
             }
+            Err(_) => ToolOutcome::Failed("there was no result in time".to_owned()),
         };
         let ended = if time == CallTime::Shared { Instant::now() } else { started };
         Ok((call, outcome, token, ended))

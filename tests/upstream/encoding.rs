@@ -190,3 +190,19 @@ async fn the_status_of_an_error_counts_if_its_encoding_is_unknown() {
     assert!(error.is_none(), "{error:?}");
     assert_eq!((events.len(), bench.calls()), (WHOLE.len(), 2));
 }
+
+#[tokio::test]
+async fn the_connection_of_a_compressed_response_can_be_used_again() {
+    for encoding in ENCODINGS {
+        let bench = bench().await;
+        let pieces = pieces(encoding, &WHOLE);
+        // The end of the frame is in its own chunk.
+        let script = pieces.iter().fold(head(encoding), Script::chunk);
+        bench.fake.on("/responses", script.end());
+        for _ in 0..3 {
+            let (events, error) = drain(bench.open().await.unwrap()).await;
+            assert_eq!((events.len(), error.is_none()), (WHOLE.len(), true), "{error:?}");
+        }
+        assert_eq!(bench.upstream.counters().connections_opened, 1, "{encoding}");
+    }
+}
