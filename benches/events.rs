@@ -56,7 +56,7 @@ impl Measured for Chat {
             ]
         };
         let messages: Vec<Value> = (0..turns).flat_map(turn).collect();
-        json!({ "model": "gpt-6.1-sol", "messages": messages, "stream": true })
+        json!({ "model": "gpt-6.2-sol", "messages": messages, "stream": true })
     }
 }
 
@@ -74,7 +74,7 @@ impl Measured for Responses {
             ]
         };
         let input: Vec<Value> = (0..turns).flat_map(turn).collect();
-        json!({ "model": "gpt-6.1-sol", "input": input, "stream": true, "store": false })
+        json!({ "model": "gpt-6.2-sol", "input": input, "stream": true, "store": false })
     }
 }
 
@@ -93,7 +93,7 @@ impl Measured for Messages {
             ]
         };
         let messages: Vec<Value> = (0..turns).flat_map(turn).collect();
-        json!({ "model": "gpt-6.1-sol", "messages": messages, "stream": true, "max_tokens": 1000 })
+        json!({ "model": "gpt-6.2-sol", "messages": messages, "stream": true, "max_tokens": 1000 })
     }
 }
 
@@ -112,7 +112,7 @@ impl Measured for ollama::Chat {
             ]
         };
         let messages: Vec<Value> = (0..turns).flat_map(turn).collect();
-        json!({ "model": "gpt-6.1-sol", "messages": messages })
+        json!({ "model": "gpt-6.2-sol", "messages": messages })
     }
 }
 

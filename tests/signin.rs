@@ -206,7 +206,7 @@ async fn a_request_uses_the_account_of_its_header_then_of_its_key() {
     std::thread::Builder::new().spawn(move || talk.for_each(drop)).unwrap();
     let base_url = ready.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
     let ask = async |key: &str, account: &str| {
-        let body = r#"{"model":"gpt-6.1-sol","messages":[{"role":"user","content":"hi"}]}"#;
+        let body = r#"{"model":"gpt-6.2-sol","messages":[{"role":"user","content":"hi"}]}"#;
         let request = reqwest::Client::builder().no_proxy().build().unwrap();
         let request = request.post(format!("{base_url}/chat/completions")).bearer_auth(key).body(body);
         let request = request.header("content-type", "application/json").header("x-proxy-account", account);

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 /// The newest Codex version known when this release was made.
-pub const NEWEST_KNOWN: &str = "0.169.0";
+pub const NEWEST_KNOWN: &str = "0.171.0";
 
 const PACKAGE: &str = "@openai/codex";
 const PROGRAMS: [&str; 3] = ["codex", "codex.cmd", "codex.exe"];

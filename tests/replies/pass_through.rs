@@ -28,7 +28,7 @@ fn events_sent(upstream: &[&str]) -> Vec<Value> {
 }
 
 fn codex() -> HeaderMap {
-    HeaderMap::from_iter([(http::header::USER_AGENT, HeaderValue::from_static("codex_exec/0.169.0"))])
+    HeaderMap::from_iter([(http::header::USER_AGENT, HeaderValue::from_static("codex_exec/0.171.0"))])
 }
 
 #[test]

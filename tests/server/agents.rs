@@ -17,7 +17,7 @@ const LITE: &str = "x-openai-internal-codex-responses-lite";
 const ANSWER_HEADERS: [(&str, &str); 6] = [
     ("x-codex-primary-used-percent", "12"),
     ("x-codex-turn-state", "opaque"),
-    ("openai-model", "gpt-6.1-sol"),
+    ("openai-model", "gpt-6.2-sol"),
     ("x-models-etag", "W/\"7\""),
     ("x-reasoning-included", "true"),
     ("set-cookie", "a=b"),

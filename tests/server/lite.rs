@@ -40,7 +40,7 @@ fn forms(bench: &Bench) -> Vec<bool> {
 fn with_tools() -> Value {
     let look = json!({"type": "function", "name": "look", "parameters": {"type": "object"}});
     let disk = json!({"type": "namespace", "name": "disk", "description": "", "tools": [look]});
-    json!({"model": "gpt-6.1-sol", "input": "hi", "tools": [look, disk, {"type": "local_shell"}]})
+    json!({"model": "gpt-6.2-sol", "input": "hi", "tools": [look, disk, {"type": "local_shell"}]})
 }
 
 async fn respond(bench: &Bench, request: &Value) -> Answer {
@@ -93,7 +93,7 @@ async fn a_lite_model_that_rejects_a_classic_member_gets_one_lite_request() {
         let refusal = format!(r#"{{"detail":"Unsupported parameter: {member}"}}"#);
         bench.upstream.on("/responses", Script::json(400, &refusal));
         bench.upstream.on("/responses", Script::events(&WHOLE));
-        let lite = with(chat(), "model", json!("gpt-6.1-sol"));
+        let lite = with(chat(), "model", json!("gpt-6.2-sol"));
         for _ in 0..2 {
             assert_eq!(Ask::chat(&lite).send(&bench.proxy).await.status, 200, "{member}");
         }
@@ -119,7 +119,7 @@ async fn with_the_classic_setting_the_form_never_changes() {
 async fn lite_is_sent_to_all_models_except_those_known_as_classic() {
     let bench = set_to("lite").await;
     bench.upstream.on("/responses", Script::events(&WHOLE));
-    for model in ["gpt-6.1-sol", "gpt-9-of-tomorrow", "gpt-5.5"] {
+    for model in ["gpt-6.2-sol", "gpt-9-of-tomorrow", "gpt-5.5"] {
         let request = with(chat(), "model", json!(model));
         assert_eq!(Ask::chat(&request).send(&bench.proxy).await.status, 200);
     }
@@ -147,7 +147,7 @@ async fn the_wrapping_namespace_reaches_no_client() {
     let mut streaming = with_tools();
     streaming["stream"] = json!(true);
     let look = json!({"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}});
-    let chat = with(with(chat(), "model", json!("gpt-6.1-sol")), "tools", json!([look]));
+    let chat = with(with(chat(), "model", json!("gpt-6.2-sol")), "tools", json!([look]));
     let asks = [
         Ask::post("/v1/responses", &with_tools()),
         Ask::post("/v1/responses", &streaming),
@@ -195,7 +195,7 @@ async fn a_lite_body_of_a_clients_own_is_not_wrapped_again() {
             {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
         ]);
         let request = json!({
-            "model": "gpt-6.1-sol", "stream": true, "store": false, "input": input, "parallel_tool_calls": false,
+            "model": "gpt-6.2-sol", "stream": true, "store": false, "input": input, "parallel_tool_calls": false,
             "reasoning": {"effort": "low", "context": "all_turns"},
         });
         let ask = Ask::post("/v1/responses", &request).header("originator", "codex_exec").header(MARK, "true");
@@ -212,7 +212,7 @@ async fn the_demo_has_a_model_that_requires_the_lite_form() {
     let proxy = Launch::demo().start();
     let look = json!({"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}});
     let ask = |text: &str| {
-        let request = with(with(chat(), "tools", json!([look])), "model", json!("gpt-6.1-sol"));
+        let request = with(with(chat(), "tools", json!([look])), "model", json!("gpt-6.2-sol"));
         with(request, "messages", json!([{"role": "user", "content": text}]))
     };
     let first = Ask::chat(&ask("demo:lite call look_up")).send(&proxy).await;
@@ -233,11 +233,11 @@ async fn the_demo_accepts_the_lite_form_in_every_api() {
     let proxy = Launch::demo().setting("upstream.body", "lite").start();
     let image = "data:image/png;base64,iVBORw0KGgo=";
     let parts = json!([{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": image}}]);
-    let chat = json!({"model": "gpt-6.1-sol", "messages": [{"role": "user", "content": parts}]});
-    let messages = json!({"model": "gpt-6.1-sol", "max_tokens": 99, "messages": [{"role": "user", "content": "hi"}]});
+    let chat = json!({"model": "gpt-6.2-sol", "messages": [{"role": "user", "content": parts}]});
+    let messages = json!({"model": "gpt-6.2-sol", "max_tokens": 99, "messages": [{"role": "user", "content": "hi"}]});
     let mut responses = with_tools();
     responses["tool_choice"] = json!("required");
-    let ollama = json!({"model": "gpt-6.1-sol", "messages": [{"role": "user", "content": "hi"}]});
+    let ollama = json!({"model": "gpt-6.2-sol", "messages": [{"role": "user", "content": "hi"}]});
     for (path, body) in [
         ("/v1/chat/completions", &chat),
         ("/v1/messages", &messages),

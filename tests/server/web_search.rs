@@ -10,7 +10,7 @@ use crate::{Bench, chat, with};
 
 const SEARCH: &str = "/alpha/search";
 const URL: &str = "https://rust.example/1";
-const MODEL: &str = "gpt-6.1-sol";
+const MODEL: &str = "gpt-6.2-sol";
 
 /// A proxy in the lite form whose model searches once, and then answers.
 async fn searching() -> Bench {

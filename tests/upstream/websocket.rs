@@ -70,7 +70,7 @@ async fn the_handshake_has_the_client_and_conversation_headers() {
         ("session-id", "key-1"),
         ("upgrade", "websocket"),
         ("user-agent", "codex-proxy/0 (test)"),
-        ("version", "0.169.0"),
+        ("version", "0.171.0"),
         ("x-codex-routing-hint", "model=gpt-5.5"),
         ("x-openai-fedramp", "true"),
     ];

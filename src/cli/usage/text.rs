@@ -133,15 +133,15 @@ mod tests {
     fn a_bar_for_each_day_and_a_line_for_each_model_and_key() {
         let long = "a-model-with-a-name-that-goes-on-and-on";
         let rows =
-            vec![row(2, None, "gpt-6.1-sol", 990), row(0, Some("desk"), "gpt-6.1-sol", 490), row(0, None, long, 0)];
+            vec![row(2, None, "gpt-6.2-sol", 990), row(0, Some("desk"), "gpt-6.2-sol", 490), row(0, None, long, 0)];
         let expected = "usage from 2026-11-19 to 2026-11-21 (3 days, in UTC)\n\n\
              day         requests    tokens\n\
              2026-11-19         2     1.00k  ████████████████████████████████████████\n\
              2026-11-20         0         0\n\
              2026-11-21         4       510  ████████████████████▍\n\n\
              model                 key          requests    input  cached   output  reasoning\n\
-             gpt-6.1-sol           -                   2      990    50 %       10          5\n\
-             gpt-6.1-sol           desk                2      490    50 %       10          5\n\
+             gpt-6.2-sol           -                   2      990    50 %       10          5\n\
+             gpt-6.2-sol           desk                2      490    50 %       10          5\n\
              a-model-with-a-name…  -                   2        0       -       10          5\n\
              all                                       6    1.48k    50 %       30         15";
         assert_eq!(format(&report(3, rows), Coloring::Off), expected);
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn many_days_are_grouped_by_week_and_no_line_is_too_long() {
         let rows =
-            (0..90).map(|back| row(89 - back, Some("a key with a long name"), "gpt-6.1-sol", u64::MAX / 999)).collect();
+            (0..90).map(|back| row(89 - back, Some("a key with a long name"), "gpt-6.2-sol", u64::MAX / 999)).collect();
         let text = format(&report(90, rows), Coloring::Off);
         assert!(text.contains("week from") && text.lines().count() < 24, "{text}");
         for line in text.lines() {

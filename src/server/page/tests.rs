@@ -232,14 +232,14 @@ fn usage_has_a_bar_for_each_day_and_tables() {
 
 #[test]
 fn recipes_fit_the_address_the_model_and_the_keys() {
-    let listed = models(r#"{"models":[{"slug":"gpt-6.1-sol","context_window":272000,"input_modalities":["text"]}]}"#);
+    let listed = models(r#"{"models":[{"slug":"gpt-6.2-sol","context_window":272000,"input_modalities":["text"]}]}"#);
     let state = State { models: listed, address: "127.0.0.1:9", ..State::new() };
     let read = text(&state.document());
     for part in [
         "OPENAI_BASE_URL=http://127.0.0.1:9/v1\nOPENAI_API_KEY=anything",
         "ANTHROPIC_BASE_URL=http://127.0.0.1:9\nANTHROPIC_AUTH_TOKEN=anything",
         "OLLAMA_HOST=http://127.0.0.1:9",
-        "&quot;model&quot;: &quot;gpt-6.1-sol&quot;",
+        "&quot;model&quot;: &quot;gpt-6.2-sol&quot;",
         "codex-proxy connect",
         "272k",
     ] {

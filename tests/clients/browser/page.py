@@ -30,13 +30,13 @@ name = "night jobs"
 key = "sk-night"
 """
 CLIENTS = [
-    ("gpt-6.1-sol", "claude-cli/2.1.0 (external, cli)", "sk-desk", "0.3"),
+    ("gpt-6.2-sol", "claude-cli/2.1.0 (external, cli)", "sk-desk", "0.3"),
     ("gpt-6-luna", "OpenAI/Python 2.8.0", "sk-night", "0.1"),
-    ("gpt-6.1-sol", "opencode/1.2.0", "sk-desk", "leaves"),
-    ("gpt-6.1-sol", "codex_cli_rs/0.150.0 (Debian)", "sk-desk", "0.2"),
+    ("gpt-6.2-sol", "opencode/1.2.0", "sk-desk", "leaves"),
+    ("gpt-6.2-sol", "codex_cli_rs/0.150.0 (Debian)", "sk-desk", "0.2"),
     ("gpt-6-luna", "OpenAI/Python 2.8.0", "sk-night", "slowly"),
-    ("gpt-6.1-sol", "claude-cli/2.1.0 (external, cli)", "sk-desk", "slowly"),
-    ("gpt-6.1-sol", "Zed/0.211.0", "sk-desk", "later"),
+    ("gpt-6.2-sol", "claude-cli/2.1.0 (external, cli)", "sk-desk", "slowly"),
+    ("gpt-6.2-sol", "Zed/0.211.0", "sk-desk", "later"),
 ]
 
 

@@ -35,7 +35,7 @@ class Backend(Quiet):
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
-        response = {"id": "resp_1", "created_at": 1700000000, "model": "gpt-6.1-sol"}
+        response = {"id": "resp_1", "created_at": 1700000000, "model": "gpt-6.2-sol"}
         self.event({"type": "response.created", "response": response})
         time.sleep(pace)
         if how == "later":
@@ -64,7 +64,7 @@ def fill(folder, keys=("desk", "night jobs"), latest=1):
     with sqlite3.connect(Path(folder) / "usage.sqlite3", timeout=PATIENCE) as store:
         for back in range(latest, 30):
             weight = (back * 5 + 3) % 13 if back % 7 not in (1, 2) else 1
-            rows = [(keys[0], "gpt-6.1-sol", 41 * weight, 310_000 * weight), (keys[1], "gpt-6-luna", 9 * weight, 52_000 * weight)]
+            rows = [(keys[0], "gpt-6.2-sol", 41 * weight, 310_000 * weight), (keys[1], "gpt-6-luna", 9 * weight, 52_000 * weight)]
             for key, model, requests, tokens in rows:
                 row = (today - back, key, model, requests, tokens, tokens * 7 // 10, tokens // 22, tokens // 50)
                 store.execute("INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)

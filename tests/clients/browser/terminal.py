@@ -33,7 +33,7 @@ SESSION = (
     "codex-proxy status",
     """\
 curl -s http://127.0.0.1:8787/v1/chat/completions \\
-    -H 'content-type: application/json' -d '{"model": "gpt-6.1-sol",
+    -H 'content-type: application/json' -d '{"model": "gpt-6.2-sol",
     "messages": [{"role": "user", "content": "Hello"}]}' |
     jq -r '.choices[0].message.content'""",
     "codex-proxy usage",
