@@ -7,7 +7,8 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::header::ETAG;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::Services;
@@ -15,6 +16,7 @@ use super::api_flavor::{ApiFlavor, refuse};
 use super::http_response::{json, json_response};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::models::{Effort, Model, Models};
+use crate::upstream::CatalogueDocument;
 
 /// Placeholder for a model's date, which the catalog doesn't have.
 pub(super) const NO_DATE: &str = "1970-01-01T00:00:00Z";
@@ -62,7 +64,7 @@ impl<'m> ModelObject<'m> {
 pub(super) async fn list(State(services): State<Arc<Services>>, request: Request) -> Response {
     let query = request.uri().query().unwrap_or_default().as_bytes();
     if url::form_urlencoded::parse(query).any(|(name, _)| name == "client_version") {
-        return json_response(StatusCode::OK, services.upstream.catalogue_json());
+        return codex_catalogue(services.upstream.catalogue_document());
     }
     let models = services.models();
     let named = named_models(&models);
@@ -74,6 +76,15 @@ pub(super) async fn list(State(services): State<Arc<Services>>, request: Request
             anthropic::page(&named, query).map_or_else(|error| refuse(&error, &request), |page| json(&page))
         }
     }
+}
+
+/// The response to a Codex client. Without the etag, the client would request the catalog again after each response.
+fn codex_catalogue(document: CatalogueDocument) -> Response {
+    let mut response = json_response(StatusCode::OK, document.json);
+    if let Some(etag) = document.etag.and_then(|etag| HeaderValue::try_from(etag).ok()) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response
 }
 
 /// `GET /v1/models/{id}`: accepts any name that requests may use for a model of the catalog.

@@ -42,11 +42,20 @@ pub(super) struct CatalogueKey {
 #[derive(Clone, Debug)]
 struct CachedCatalogue {
     catalogue: Arc<Catalogue>,
-    json: Bytes,
+    document: CatalogueDocument,
     /// `None` for the embedded catalog.
     key: Option<CatalogueKey>,
     /// `None` for the embedded catalog.
     fetched_at: Option<SystemTime>,
+}
+
+/// The catalog as the backend sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogueDocument {
+    /// The JSON, with members that this release doesn't know. The embedded catalog has no prompts.
+    pub json: Bytes,
+    /// The `etag` header that came with it. A Codex client compares it with the `x-models-etag` of later responses.
+    pub etag: Option<String>,
 }
 
 /// The content of the file.
@@ -56,6 +65,8 @@ struct File<'a> {
     key: CatalogueKey,
     /// Unix time in seconds.
     fetched_at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
     #[serde(borrow)]
     catalogue: &'a RawValue,
 }
@@ -70,13 +81,14 @@ impl CatalogueKey {
 impl CachedCatalogue {
     fn embedded() -> Self {
         let catalogue = Catalogue::parse(EMBEDDED).unwrap_or_default();
-        Self { catalogue: Arc::new(catalogue), json: Bytes::from_static(EMBEDDED), key: None, fetched_at: None }
+        let document = CatalogueDocument { json: Bytes::from_static(EMBEDDED), etag: None };
+        Self { catalogue: Arc::new(catalogue), document, key: None, fetched_at: None }
     }
 
     /// `None` if the JSON can't be parsed or lists no models.
-    fn parse(json: Bytes, key: CatalogueKey, fetched_at: Option<SystemTime>) -> Option<Self> {
-        let catalogue = Catalogue::parse(&json).ok().filter(|catalogue| !catalogue.models().is_empty())?;
-        Some(Self { catalogue: Arc::new(catalogue), json, key: Some(key), fetched_at })
+    fn parse(document: CatalogueDocument, key: CatalogueKey, fetched_at: Option<SystemTime>) -> Option<Self> {
+        let catalogue = Catalogue::parse(&document.json).ok().filter(|catalogue| !catalogue.models().is_empty())?;
+        Some(Self { catalogue: Arc::new(catalogue), document, key: Some(key), fetched_at })
     }
 }
 
@@ -94,8 +106,8 @@ impl CatalogueCache {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).catalogue)
     }
 
-    pub(super) fn json(&self) -> Bytes {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).json.clone()
+    pub(super) fn document(&self) -> CatalogueDocument {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).document.clone()
     }
 
     /// When the backend sent the catalog. `None` for the embedded one.
@@ -105,15 +117,17 @@ impl CatalogueCache {
 
     /// Replaces the catalog, and then the file, with the backend's response. Returns whether the response lists models.
     /// A file that can't be written is only logged.
-    pub(super) async fn replace(&self, json: Bytes, key: CatalogueKey, etag: Option<&str>) -> bool {
+    pub(super) async fn replace(&self, json: Bytes, key: CatalogueKey, headers: &HeaderMap) -> bool {
         let fetched_at = SystemClock.now();
-        let Some(fetched) = CachedCatalogue::parse(json.clone(), key.clone(), Some(fetched_at)) else { return false };
+        let document = CatalogueDocument { json, etag: text(headers, "etag").map(str::to_owned) };
+        let parsed = CachedCatalogue::parse(document.clone(), key.clone(), Some(fetched_at));
+        let Some(fetched) = parsed else { return false };
         self.set(fetched);
-        if let Some(etag) = etag {
+        if let Some(etag) = text(headers, "x-models-etag").or(document.etag.as_deref()) {
             *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = Some(opaque_tag(etag).to_owned());
         }
         if let Some(file) = self.file.clone() {
-            let written = tokio::task::spawn_blocking(move || save(&file, key, fetched_at, &json)).await;
+            let written = tokio::task::spawn_blocking(move || save(&file, key, fetched_at, document)).await;
             if let Ok(Err(error)) = written {
                 tracing::debug!(%error, "the model catalog could not be written to its file");
             }
@@ -165,9 +179,10 @@ fn opaque_tag(etag: &str) -> &str {
     etag.trim_start_matches("W/").trim_matches('"')
 }
 
-fn save(path: &Path, key: CatalogueKey, fetched_at: SystemTime, json: &[u8]) -> std::io::Result<()> {
+fn save(path: &Path, key: CatalogueKey, fetched_at: SystemTime, document: CatalogueDocument) -> std::io::Result<()> {
+    let CatalogueDocument { json, etag } = document;
     let fetched_at = fetched_at.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let file = serde_json::to_vec(&File { key, fetched_at, catalogue: serde_json::from_slice(json)? })?;
+    let file = serde_json::to_vec(&File { key, fetched_at, etag, catalogue: serde_json::from_slice(&json)? })?;
     crate::fs::write_private(path, &file)
 }
 
@@ -175,7 +190,8 @@ fn load(path: &Path) -> Option<CachedCatalogue> {
     let text = std::fs::read(path).ok()?;
     let file: File<'_> = serde_json::from_slice(&text).ok()?;
     let fetched_at = UNIX_EPOCH.checked_add(Duration::from_secs(file.fetched_at));
-    CachedCatalogue::parse(Bytes::copy_from_slice(file.catalogue.get().as_bytes()), file.key, fetched_at)
+    let json = Bytes::copy_from_slice(file.catalogue.get().as_bytes());
+    CachedCatalogue::parse(CatalogueDocument { json, etag: file.etag }, file.key, fetched_at)
 }
 
 #[cfg(test)]
@@ -187,6 +203,10 @@ mod tests {
     use crate::protocol::models::Catalogue;
 
     const LIVE: &[u8] = br#"{"models":[{"slug":"gpt-live"}],"later":1}"#;
+
+    fn etag(name: &'static str, text: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(http::HeaderName::from_static(name), HeaderValue::from_static(text))])
+    }
 
     #[test]
     fn the_embedded_catalog_lists_models_without_prompts() {
@@ -200,58 +220,55 @@ mod tests {
     async fn the_file_keeps_the_catalog_of_one_account_and_version() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("deep/catalogue.json");
-        let key = CatalogueKey::new("0.169.0", "acct-1");
+        let key = CatalogueKey::new("0.171.0", "acct-1");
         let cache = CatalogueCache::new(Some(file.clone()));
-        assert!(cache.replace(Bytes::from_static(LIVE), key.clone(), None).await);
+        assert!(cache.replace(Bytes::from_static(LIVE), key.clone(), &etag("etag", "W/\"one\"")).await);
         let written = std::fs::read_to_string(&file).unwrap();
         assert!(!written.contains("acct-1"), "the account's id is not written");
 
         let next = CatalogueCache::new(Some(file.clone()));
-        next.load("0.169.0").await;
-        assert_eq!(next.json(), LIVE);
+        next.load("0.171.0").await;
+        let document = next.document();
+        assert_eq!((document.json.as_ref(), document.etag.as_deref()), (LIVE, Some("W/\"one\"")));
         assert!(next.fetched_at().is_some());
         next.discard_others(&key);
-        assert_eq!(next.json(), LIVE);
-        next.discard_others(&CatalogueKey::new("0.169.0", "acct-2"));
-        assert_eq!((next.json().as_ref(), next.fetched_at()), (EMBEDDED, None));
+        assert_eq!(next.document(), document);
+        next.discard_others(&CatalogueKey::new("0.171.0", "acct-2"));
+        assert_eq!((next.document().json.as_ref(), next.fetched_at()), (EMBEDDED, None));
 
         let other_version = CatalogueCache::new(Some(file.clone()));
         other_version.load("0.170.0").await;
-        assert_eq!(other_version.json(), EMBEDDED);
+        assert_eq!(other_version.document().json, EMBEDDED);
 
         std::fs::write(&file, "{").unwrap();
         let damaged = CatalogueCache::new(Some(file));
-        damaged.load("0.169.0").await;
-        assert_eq!(damaged.json(), EMBEDDED);
+        damaged.load("0.171.0").await;
+        assert_eq!(damaged.document().json, EMBEDDED);
     }
 
     #[tokio::test]
     async fn a_response_without_models_changes_nothing() {
         let cache = CatalogueCache::new(None);
         for json in ["", "{}", r#"{"models":[]}"#] {
-            assert!(
-                !cache.replace(Bytes::from_static(json.as_bytes()), CatalogueKey::new("1", "a"), None).await,
-                "{json}"
-            );
+            let key = CatalogueKey::new("1", "a");
+            assert!(!cache.replace(Bytes::from_static(json.as_bytes()), key, &HeaderMap::new()).await, "{json}");
         }
-        assert_eq!(cache.json(), EMBEDDED);
+        assert_eq!(cache.document().json, EMBEDDED);
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_a_new_etag_outdates_the_catalog() {
-        let etag = |text: &'static str| {
-            HeaderMap::from_iter([(http::HeaderName::from_static("x-models-etag"), HeaderValue::from_static(text))])
-        };
         let is_outdated = async |cache: &CatalogueCache| {
             tokio::time::timeout(std::time::Duration::from_secs(1), cache.outdated()).await.is_ok()
         };
         let cache = CatalogueCache::new(None);
-        assert!(cache.replace(Bytes::from_static(LIVE), CatalogueKey::new("1", "a"), Some("W/\"one\"")).await);
-        cache.check_etag(&etag("one"));
+        let key = CatalogueKey::new("1", "a");
+        assert!(cache.replace(Bytes::from_static(LIVE), key, &etag("etag", "W/\"one\"")).await);
+        cache.check_etag(&etag("x-models-etag", "one"));
         assert!(!is_outdated(&cache).await);
-        cache.check_etag(&etag("two"));
+        cache.check_etag(&etag("x-models-etag", "two"));
         assert!(is_outdated(&cache).await);
-        cache.check_etag(&etag("two"));
+        cache.check_etag(&etag("x-models-etag", "two"));
         assert!(!is_outdated(&cache).await);
     }
 }

@@ -62,6 +62,7 @@ use unknown_events::UnknownEvents;
 use websocket::WebSockets;
 
 pub use body_format::BodyForm;
+pub use catalogue::CatalogueDocument;
 pub use compression::Compression;
 pub use counters::CounterValues;
 pub use headers::{client_headers, codex_client_headers};
@@ -213,10 +214,10 @@ impl Upstream {
         self.catalogue.catalogue()
     }
 
-    /// The catalog's JSON as the backend sent it, for Codex clients. The embedded one has no prompts.
+    /// The catalog as the backend sent it, for Codex clients.
     #[must_use]
-    pub fn catalogue_json(&self) -> Bytes {
-        self.catalogue.json()
+    pub fn catalogue_document(&self) -> CatalogueDocument {
+        self.catalogue.document()
     }
 
     /// When the backend sent the catalog. `None` for the embedded one.
@@ -271,8 +272,7 @@ impl Upstream {
             limit: CATALOGUE_TIMEOUT.min(self.settings.first_event_timeout),
         };
         let (headers, json) = client::fetch(&self.http, request, MAX_CATALOGUE_BYTES).await?;
-        let etag = headers::text(&headers, "x-models-etag").or_else(|| headers::text(&headers, "etag"));
-        if self.catalogue.replace(json, key, etag).await {
+        if self.catalogue.replace(json, key, &headers).await {
             return Ok(());
         }
         Err(ProxyError::Damaged { reason: "the model catalog lists no models".to_owned() })

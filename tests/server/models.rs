@@ -8,6 +8,7 @@ use crate::fake::Script;
 use crate::proxy::Launch;
 use crate::sign_in::Services;
 use crate::status::members;
+use crate::wire::Ask;
 
 const LIST: &str = "/backend-api/codex/models";
 
@@ -39,7 +40,7 @@ async fn the_table_fits_a_terminal_and_needs_no_request() {
     let output = run(&services.fresh(), &["models"]).await;
     assert_eq!(output.code, 0, "{}", output.stderr);
     assert!(output.stdout.lines().all(|line| line.chars().count() <= 80), "{}", output.stdout);
-    for part in ["gpt-6.1-sol", "272,000", "low*", "fast", "visibility"] {
+    for part in ["gpt-6.2-sol", "500,000", "low*", "fast", "visibility"] {
         assert!(output.stdout.contains(part), "{part}\n{}", output.stdout);
     }
     assert!(!output.stdout.contains('\u{1b}') && output.stderr.contains("--refresh"), "{}", output.stderr);
@@ -62,6 +63,31 @@ async fn the_catalog_of_the_backend_is_cached_for_the_next_command() {
     assert_eq!((&model["default_effort"], &model["speed_tiers"]), (&json!("high"), &json!(["fast"])));
     assert_eq!(list["models"][1]["visibility"], "hide");
     assert_eq!(services.upstream.requests(LIST).len(), 1);
+}
+
+/// The catalog of a later release of the backend: its members, their order and the spelling of numbers are the test's own.
+const LATER: &str = r#"{"models":[{"slug":"gpt-live","tool_mode":"of_tomorrow","truncation_policy":{"mode":"tokens","limit":1.0e4},
+  "experimental_supported_tools":["clock"],"invented":{"a":[null,true]}}],"later":1}"#;
+
+#[tokio::test]
+async fn codex_clients_get_the_catalog_as_the_backend_sent_it() {
+    let services = Services::new().await;
+    services.upstream.on(LIST, Script::answer(200, &[("etag", "W/\"live-1\"")], LATER));
+    services.upstream.on(LIST, Script::json(500, "{}"));
+    let launch = services.fresh();
+    assert_eq!(run(&launch, &["models", "--refresh"]).await.code, 0);
+    let proxy = launch.start();
+    // The daemon has loaded the saved catalog when it requests a new one.
+    services.upstream.received(LIST, 2).await;
+    for path in ["/models", "/v1/models", "/backend-api/codex/models"] {
+        let answer = Ask::get(&format!("{path}?client_version=0.171.0")).send(&proxy).await;
+        assert_eq!((answer.status, answer.text()), (200, LATER), "{path}");
+        assert_eq!(
+            answer.header("etag"),
+            "W/\"live-1\"",
+            "without it, the client requests the catalog again and again"
+        );
+    }
 }
 
 #[tokio::test]

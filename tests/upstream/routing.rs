@@ -30,7 +30,7 @@ async fn only_required_headers_are_sent() {
         ("originator", "my_tool"),
         ("session-id", "key-1"),
         ("user-agent", "codex-proxy/0 (test)"),
-        ("version", "0.169.0"),
+        ("version", "0.171.0"),
         ("x-codex-routing-hint", "model=gpt-5.5;tier=priority"),
         ("x-openai-fedramp", "true"),
     ];
@@ -128,11 +128,11 @@ async fn the_catalog_is_live_then_cached_then_embedded() {
     bench.fake.on("/models", Script::json(401, ""));
     bench.fake.on("/models", Script::json(200, live));
     bench.upstream.refresh_catalogue().await.unwrap();
-    assert_eq!(bench.upstream.catalogue_json(), live);
+    assert_eq!(bench.upstream.catalogue_document().json, live);
     assert!(bench.upstream.catalogue().find("gpt-live").is_some());
     let requested = &bench.fake.requests("/models")[1];
-    assert_eq!(requested.target, "/backend-api/codex/models?client_version=0.169.0");
-    assert_eq!((requested.header("version"), requested.header("originator")), ("0.169.0", "codex_proxy"));
+    assert_eq!(requested.target, "/backend-api/codex/models?client_version=0.171.0");
+    assert_eq!((requested.header("version"), requested.header("originator")), ("0.171.0", "codex_proxy"));
     assert_eq!(requested.header("authorization"), "Bearer at_1");
 
     let bench = Bench::with(keep).await;
@@ -141,7 +141,7 @@ async fn the_catalog_is_live_then_cached_then_embedded() {
         () = bench.upstream.keep_catalogue() => unreachable!("it runs until dropped"),
         _ = bench.fake.received("/models", 1) => {}
     }
-    assert_eq!(bench.upstream.catalogue_json(), live, "the cached file is used");
+    assert_eq!(bench.upstream.catalogue_document().json, live, "the cached file is used");
 }
 
 #[tokio::test]
