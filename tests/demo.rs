@@ -117,7 +117,7 @@ impl Reply {
 
 fn request(text: &str) -> Value {
     json!({
-        "model": "gpt-6.1-sol", "instructions": "Be brief.", "store": false, "stream": true,
+        "model": "gpt-6.2-sol", "instructions": "Be brief.", "store": false, "stream": true,
         "input": [{ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }] }],
         "reasoning": { "summary": "auto" }, "include": ["reasoning.encrypted_content"],
     })
@@ -288,7 +288,7 @@ async fn a_script_runs_call_by_call_until_the_conversation_is_too_long() {
 #[tokio::test]
 async fn the_backend_requires_a_token_and_its_account() {
     let client = Client::start().await;
-    let url = format!("{}/models?client_version=0.169.0", client.demo.backend_url());
+    let url = format!("{}/models?client_version=0.171.0", client.demo.backend_url());
     let token = client.login.access_token.expose();
     let ask = |token: Option<&str>, account: &str| {
         let request = client.http.get(&url).header("chatgpt-account-id", account);

@@ -1,122 +1,83 @@
-//! The model catalog: a few entries of the real catalog with descriptions that say they are simulated.
+//! The model catalog: some entries of the real catalog, with descriptions that say that they are simulated.
 //!
-//! The models that the official client calls in the lite form are marked as in the real catalog; the demo accepts
-//! both forms for all models.
+//! The entries have all members that the official client ships with, so that it offers the same tools as with the real
+//! backend. Only its prompts are left out. The models that the client calls in the lite form are marked as in the real
+//! catalog; the demo accepts both forms for all models.
+
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::demo::issuer::PLAN;
-
 /// The etag of the catalog.
-pub(super) const ETAG: &str = "W/\"demo-1\"";
+pub(super) const ETAG: &str = "W/\"demo-2\"";
 
-/// What differs between the entries.
-struct Model {
-    slug: &'static str,
-    name: &'static str,
-    visibility: &'static str,
-    efforts: &'static [&'static str],
-    default_effort: &'static str,
-    max_context_window: u32,
-    minimal_client_version: &'static str,
-}
+/// A reasoning effort that clients offer, but send as `xhigh`.
+const CLIENT_EFFORT: &str = "ultra";
 
-const MODELS: [Model; 5] = [
-    Model {
-        slug: "gpt-6.1-sol",
-        name: "GPT-6.1-Sol",
-        visibility: "list",
-        efforts: &["low", "medium", "high", "xhigh", "max"],
-        default_effort: "low",
-        max_context_window: 872_000,
-        minimal_client_version: "0.153.0",
-    },
-    Model {
-        slug: "gpt-6-sol",
-        name: "GPT-6-Sol",
-        visibility: "list",
-        efforts: &["low", "medium", "high", "xhigh", "max"],
-        default_effort: "medium",
-        max_context_window: 872_000,
-        minimal_client_version: "0.155.0",
-    },
-    Model {
-        slug: "gpt-6-luna",
-        name: "GPT-6-Luna",
-        visibility: "list",
-        efforts: &["low", "medium", "high", "xhigh", "max"],
-        default_effort: "medium",
-        max_context_window: 872_000,
-        minimal_client_version: "0.155.0",
-    },
-    Model {
-        slug: "gpt-5.5",
-        name: "GPT-5.5",
-        visibility: "list",
-        efforts: &["low", "medium", "high", "xhigh"],
-        default_effort: "medium",
-        max_context_window: 272_000,
-        minimal_client_version: "0.124.0",
-    },
-    Model {
-        slug: "codex-auto-review",
-        name: "Codex Auto Review",
-        visibility: "hide",
-        efforts: &["low", "medium", "high", "xhigh", "max"],
-        default_effort: "medium",
-        max_context_window: 872_000,
-        minimal_client_version: "0.98.0",
-    },
-];
+/// The entries, as in the official client.
+static MODELS: LazyLock<Vec<Value>> =
+    LazyLock::new(|| serde_json::from_str(include_str!("catalogue.json")).expect("a test parses the file"));
 
 /// The body of `/models`.
 pub(super) fn document() -> Value {
-    let models: Vec<Value> = MODELS.iter().zip(1..).map(|(model, priority)| entry(model, priority)).collect();
-    json!({ "models": models })
+    json!({ "models": MODELS.iter().map(entry).collect::<Vec<_>>() })
 }
 
-/// Returns the reasoning efforts of a model; `None` if it isn't in the catalog.
-pub(super) fn efforts(slug: &str) -> Option<&'static [&'static str]> {
-    MODELS.iter().find(|model| model.slug == slug).map(|model| model.efforts)
+/// Returns the reasoning efforts that requests may have for a model; `None` if it isn't in the catalog.
+pub(super) fn efforts(slug: &str) -> Option<Vec<&'static str>> {
+    let model = MODELS.iter().find(|model| model["slug"] == slug)?;
+    let levels = model["supported_reasoning_levels"].as_array().into_iter().flatten();
+    Some(levels.filter_map(|level| level["effort"].as_str()).filter(|effort| *effort != CLIENT_EFFORT).collect())
 }
 
-fn entry(model: &Model, priority: u32) -> Value {
-    let levels: Vec<Value> =
-        model.efforts.iter().map(|effort| json!({ "effort": effort, "description": "demo" })).collect();
-    json!({
-        "slug": model.slug,
-        "display_name": format!("{} (demo)", model.name),
-        "description": "Simulated by the codex-proxy demo.",
-        "visibility": model.visibility,
-        "supported_in_api": true,
-        "priority": priority,
-        "available_in_plans": ["free", "plus", PLAN],
-        "minimal_client_version": model.minimal_client_version,
-        "supported_reasoning_levels": levels,
-        "default_reasoning_level": model.default_effort,
-        "supports_reasoning_summaries": true,
-        "supports_reasoning_summary_parameter": true,
-        "default_reasoning_summary": "none",
-        "support_verbosity": true,
-        "default_verbosity": "low",
-        "context_window": 272_000,
-        "max_context_window": model.max_context_window,
-        "effective_context_window_percent": 95,
-        "auto_compact_token_limit": null,
-        "input_modalities": ["text", "image"],
-        "service_tiers": [{ "id": "priority", "name": "Fast", "description": "demo" }],
-        "additional_speed_tiers": ["fast"],
-        "default_service_tier": null,
-        "use_responses_lite": model.slug != "gpt-5.5",
-        "prefer_websockets": false,
-        "supports_parallel_tool_calls": true,
-        "supports_search_tool": true,
-        "web_search_tool_type": "text_and_image",
-        "apply_patch_tool_type": "freeform",
-        "shell_type": "shell_command",
-        "truncation_policy": { "mode": "tokens", "limit": 10_000 },
-        "experimental_supported_tools": [],
-        "upgrade": null,
-        "base_instructions": "",
-    })
+/// Adds the members that the client's copy of the catalog doesn't have.
+fn entry(model: &Value) -> Value {
+    let mut model = model.clone();
+    model["display_name"] = json!(format!("{} (demo)", model["display_name"].as_str().unwrap_or_default()));
+    model["description"] = json!("Simulated by the codex-proxy demo.");
+    for list in ["supported_reasoning_levels", "service_tiers"] {
+        for named in model[list].as_array_mut().into_iter().flatten() {
+            named["description"] = json!("demo");
+        }
+    }
+    model["effective_context_window_percent"] = json!(95);
+    model["upgrade"] = Value::Null;
+    model["base_instructions"] = json!("");
+    model
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Value, document, efforts};
+
+    #[test]
+    fn models_have_the_members_that_decide_which_tools_a_client_offers() {
+        let document = document();
+        let models = document["models"].as_array().expect("a list of models");
+        let members = [
+            "apply_patch_tool_type",
+            "experimental_supported_tools",
+            "shell_type",
+            "supports_experimental_context",
+            "supports_search_tool",
+            "tool_mode",
+            "truncation_policy",
+            "use_responses_lite",
+            "web_search_tool_type",
+        ];
+        for model in models {
+            for member in members {
+                assert!(model.get(member).is_some(), "{} has no {member}", model["slug"]);
+            }
+        }
+        let is_lite = |model: &&Value| model["use_responses_lite"] == true;
+        assert!(models.iter().filter(is_lite).all(|model| model["tool_mode"] == "code_mode_only"));
+        assert_eq!(models[0]["slug"], "gpt-6.2-sol", "the default model comes first");
+    }
+
+    #[test]
+    fn requests_may_not_have_the_effort_that_only_clients_use() {
+        assert_eq!(efforts("gpt-6.2-sol").expect("a known model"), ["low", "medium", "high", "xhigh", "max"]);
+        assert_eq!(efforts("gpt-9"), None);
+    }
 }

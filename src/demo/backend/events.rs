@@ -8,12 +8,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::output::{Output, Payload};
+use super::script::Progress;
 
 /// The generated image: one red dot, as Base64.
 const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC";
 /// Maximum length of a delta.
 const MAX_DELTA_CHARACTERS: usize = 12;
-/// A placeholder for encrypted reasoning.
+/// A placeholder for encrypted reasoning and compacted conversations.
 const ENCRYPTED: &str = "gAAAAABkZW1vLW5vdGhpbmctaXMtZW5jcnlwdGVkLWhlcmU";
 
 /// An event and the delay before it.
@@ -105,7 +106,7 @@ impl EventWriter {
             Output::Call { namespace, name, payload } => self.call(namespace.as_deref(), name, payload),
             Output::Search { query } => self.search(query),
             Output::Picture { prompt } => self.picture(prompt),
-            Output::Compaction => self.compaction(),
+            Output::Compaction { progress } => self.compaction(*progress),
         }
         self.output_index += 1;
     }
@@ -233,10 +234,11 @@ impl EventWriter {
         }));
     }
 
-    fn compaction(&mut self) {
+    fn compaction(&mut self, progress: Option<Progress>) {
         let id = self.id("cmp");
-        self.written_characters += ENCRYPTED.len();
-        self.done(&json!({ "id": id, "type": "compaction", "encrypted_content": ENCRYPTED }));
+        let content = progress.map_or_else(|| ENCRYPTED.to_owned(), |progress| progress.add_to(ENCRYPTED));
+        self.written_characters += content.len();
+        self.done(&json!({ "id": id, "type": "compaction", "encrypted_content": content }));
     }
 
     fn added(&mut self, item: &Value) {

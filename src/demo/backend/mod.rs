@@ -5,6 +5,7 @@
 //! [`fault`] makes requests fail.
 
 mod catalogue;
+mod client_run;
 mod compression;
 mod control;
 mod events;

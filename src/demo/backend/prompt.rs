@@ -10,12 +10,16 @@ use super::script::{self, ScriptStep};
 
 /// The tag in which a client that compacts a conversation requests a summary.
 const SUMMARY_TAG: &str = "<summary>";
+/// Words that request a web search.
+const SEARCH_WORDS: [&str; 5] = ["search", "web", "latest", "news", "online"];
+/// Words that request an image.
+const DRAW_WORDS: [&str; 6] = ["draw", "paint", "picture", "image", "sketch", "illustration"];
 
 /// The relevant parts of a request.
 #[derive(Debug)]
 pub(super) struct Prompt<'b> {
-    /// Whether the request is for a compaction by the backend.
-    pub(super) is_compaction: bool,
+    /// The kind of reply that the client requests.
+    pub(super) requested: RequestedReply,
     /// All text of the last user message.
     pub(super) user_text: String,
     /// The last text part of that message: what the user asks for.
@@ -49,6 +53,7 @@ pub(super) struct Prompt<'b> {
 pub(super) struct ClientTool<'b> {
     pub(super) namespace: Option<&'b str>,
     pub(super) name: &'b str,
+    pub(super) description: &'b str,
     /// The schema of the arguments, or null. `None` for a tool with plain-text input.
     pub(super) schema: Option<&'b Value>,
 }
@@ -67,6 +72,8 @@ pub(super) enum RequestedReply {
     Answer,
     /// A summary, because the client is about to compact the conversation.
     Summary,
+    /// A compaction by the backend.
+    Compaction,
 }
 
 impl<'b> Prompt<'b> {
@@ -77,7 +84,7 @@ impl<'b> Prompt<'b> {
         let texts = texts(last);
         let since = since_last_reply(input);
         let mut prompt = Self {
-            is_compaction: input.last().is_some_and(|item| item["type"] == "compaction_trigger"),
+            requested: requested_reply(input),
             user_text: texts.join(" "),
             request_text: texts.last().copied().unwrap_or_default(),
             images: count(since, "input_image"),
@@ -97,7 +104,7 @@ impl<'b> Prompt<'b> {
             prompt.offer(tool, None);
         }
         prompt.choose(body.get("tool_choice").unwrap_or(&Value::Null));
-        prompt.script_step = script::next_step(input, &prompt.tools, requested_reply(input));
+        prompt.script_step = script::next_step(input, &prompt.tools, prompt.requested);
         prompt
     }
 
@@ -106,12 +113,24 @@ impl<'b> Prompt<'b> {
         words(self.request_text).any(|word| word == wanted)
     }
 
+    /// Returns whether the request contains a word that requests a web search.
+    pub(super) fn asks_to_search(&self) -> bool {
+        SEARCH_WORDS.iter().any(|word| self.has_word(word))
+    }
+
+    /// Returns whether the request contains a word that requests an image.
+    pub(super) fn asks_to_draw(&self) -> bool {
+        DRAW_WORDS.iter().any(|word| self.has_word(word))
+    }
+
     /// Adds a tool that the request lists.
     fn offer(&mut self, tool: &'b Value, namespace: Option<&'b str>) {
         let name = tool["name"].as_str().unwrap_or_default();
+        let description = tool["description"].as_str().unwrap_or_default();
+        let client_tool = |schema| ClientTool { namespace, name, description, schema };
         match tool["type"].as_str().unwrap_or_default() {
-            "function" => self.tools.push(ClientTool { namespace, name, schema: Some(&tool["parameters"]) }),
-            "custom" => self.tools.push(ClientTool { namespace, name, schema: None }),
+            "function" => self.tools.push(client_tool(Some(&tool["parameters"]))),
+            "custom" => self.tools.push(client_tool(None)),
             "namespace" => {
                 for inner in tool["tools"].as_array().into_iter().flatten() {
                     self.offer(inner, Some(name));
@@ -162,8 +181,11 @@ pub(super) fn texts(content: &Value) -> Vec<&str> {
     }
 }
 
-/// Returns the kind of reply that the last user message requests.
+/// Returns the kind of reply that the last item or the last user message requests.
 fn requested_reply(input: &[Value]) -> RequestedReply {
+    if input.last().is_some_and(|item| item["type"] == "compaction_trigger") {
+        return RequestedReply::Compaction;
+    }
     let last = input.iter().rev().find(|item| item["role"] == "user");
     let is_asked = |text: &str| text.contains(SUMMARY_TAG);
     if last.is_some_and(|item| texts(&item["content"]).into_iter().any(is_asked)) {

@@ -3,8 +3,9 @@
 //! A script is a user message with lines `demo:call NAME PAYLOAD`. The name may be prefixed with a namespace and
 //! a dot. The payload is a JSON object or, for a tool with plain-text input, all text up to the next such line;
 //! it is passed on unchanged. After the last call, a message lists the results and the tools that the client doesn't
-//! offer, which are skipped. A summary that the client requests contains the remaining lines, so the script continues
-//! after a compaction. Nothing is stored: the progress of a script is derived from the conversation.
+//! offer, which are skipped. A summary that the client requests contains the remaining lines, and a compaction by the
+//! backend holds the progress, so the script continues after both. Nothing is stored: the progress of a script is derived
+//! from the conversation.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -21,7 +22,18 @@ pub(super) enum ScriptStep<'b> {
     Report(Report<'b>),
     /// The client requests a summary, which consists of these remaining lines.
     Summarize(String),
+    /// The client requests a compaction, which holds the progress.
+    Compact(Progress),
     /// The results were reported. Later messages cause no calls, even if they name tools.
+    Finished,
+}
+
+/// How far a script got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// This number of lines is done.
+    Lines(usize),
+    /// The results were reported.
     Finished,
 }
 
@@ -48,26 +60,61 @@ pub(super) fn next_step<'b>(
     requested: RequestedReply,
 ) -> Option<ScriptStep<'b>> {
     let index = input.iter().rposition(|item| !steps(item).is_empty())?;
-    let since = input.get(index + 1..).unwrap_or_default();
-    if since.iter().any(|item| item["role"] == "assistant") {
-        return Some(ScriptStep::Finished);
-    }
+    let (progress, since) = since_compaction(input.get(index + 1..).unwrap_or_default());
+    let done = match progress {
+        Progress::Lines(done) if since.iter().all(|item| item["role"] != "assistant") => done,
+        _ if requested == RequestedReply::Compaction => return Some(ScriptStep::Compact(Progress::Finished)),
+        _ => return Some(ScriptStep::Finished),
+    };
     let script = steps(&input[index]);
     let mut made = since.iter().filter(|item| item["type"].as_str().is_some_and(is_call)).peekable();
     let mut report = Report::default();
-    for (number, step) in script.iter().enumerate() {
+    for (number, step) in script.iter().enumerate().skip(done) {
         let offer = tools.iter().find(|offer| step.names(offer.namespace, offer.name));
         if let Some(call) = made.next_if(|call| step.is(call)) {
             report.returned.extend(output_of(since, call));
         } else if requested == RequestedReply::Summary {
             return Some(ScriptStep::Summarize(script[number..].iter().map(Step::line).collect()));
+        } else if requested == RequestedReply::Compaction {
+            return Some(ScriptStep::Compact(Progress::Lines(number)));
         } else if let Some(offer) = offer {
             return Some(ScriptStep::Call(offer.clone(), step.pass_to(offer)));
         } else {
             report.unavailable.push(step.tool);
         }
     }
+    if requested == RequestedReply::Compaction {
+        return Some(ScriptStep::Compact(Progress::Lines(script.len())));
+    }
     Some(ScriptStep::Report(report))
+}
+
+/// Splits the items after a script at the last compaction: the progress that it holds, and the items after it.
+fn since_compaction(items: &[Value]) -> (Progress, &[Value]) {
+    let is_compaction = |item: &Value| item["type"] == "compaction" || item["type"] == "compaction_summary";
+    let Some(index) = items.iter().rposition(is_compaction) else { return (Progress::Lines(0), items) };
+    let content = items[index]["encrypted_content"].as_str().unwrap_or_default();
+    (Progress::read(content), &items[index + 1..])
+}
+
+impl Progress {
+    const FINISHED: &'static str = "finished";
+
+    /// Adds the progress to the content of a compaction.
+    pub(super) fn add_to(self, content: &str) -> String {
+        match self {
+            Self::Lines(done) => format!("{content}-{done}"),
+            Self::Finished => format!("{content}-{}", Self::FINISHED),
+        }
+    }
+
+    fn read(content: &str) -> Self {
+        match content.rsplit_once('-') {
+            Some((_, Self::FINISHED)) => Self::Finished,
+            Some((_, done)) => Self::Lines(done.parse().unwrap_or(0)),
+            None => Self::Lines(0),
+        }
+    }
 }
 
 impl Step<'_> {

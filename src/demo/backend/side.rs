@@ -153,7 +153,7 @@ async fn transcribe(
 
 async fn profile(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> Result<Response, Refusal> {
     authenticate(&sessions, &headers)?;
-    Ok(answer(&sessions, &json!({ "profile": null, "stats": null, "account_id": ACCOUNT_ID })))
+    Ok(answer(&sessions, &json!({ "profile": {}, "stats": {}, "account_id": ACCOUNT_ID })))
 }
 
 async fn resets(State(sessions): State<Arc<Sessions>>, headers: HeaderMap) -> Result<Response, Refusal> {

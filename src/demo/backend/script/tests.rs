@@ -113,6 +113,30 @@ fn a_summary_contains_the_remaining_steps_and_can_be_continued() {
     assert_eq!(step(&mut compacted, "C"), call(None, "patch", Payload::Input("+line".to_owned())));
 }
 
+/// Compacts the conversation as a client does: keeps the user messages and adds the backend's item.
+fn compact(body: &mut Map<String, Value>) {
+    push(body, json!({ "type": "compaction_trigger" }));
+    let [Output::Compaction { progress }] = outputs(&Prompt::read(body), None)[..] else { panic!("a compaction") };
+    let content = progress.expect("a script").add_to("opaque");
+    body["input"].as_array_mut().unwrap().retain(|item| item["role"] == "user" || item["type"] == "compaction");
+    push(body, json!({ "type": "compaction", "encrypted_content": content }));
+}
+
+#[test]
+fn a_script_continues_after_a_compaction_by_the_backend() {
+    let mut body = body("demo:call read {\"n\": 1}\ndemo:call read {\"n\": 2}\ndemo:call patch\n+line");
+    step(&mut body, "A");
+    compact(&mut body);
+    assert_eq!(step(&mut body, "B"), call(None, "read", Payload::Arguments("{\"n\": 2}".to_owned())));
+    compact(&mut body);
+    assert_eq!(step(&mut body, "C"), call(None, "patch", Payload::Input("+line".to_owned())));
+    assert!(matches!(step(&mut body, ""), Output::Message { text, .. } if text.ends_with("patch returned: C")));
+    push(&mut body, json!({ "type": "message", "role": "assistant", "content": "reported" }));
+    compact(&mut body);
+    push(&mut body, json!({ "type": "message", "role": "user", "content": "And now?" }));
+    assert!(matches!(step(&mut body, ""), Output::Message { text, .. } if text.ends_with("And now?")));
+}
+
 #[test]
 fn a_conversation_overflows_until_it_is_compacted() {
     let mut body = body("With demo:overflow\ndemo:call read {}\ndemo:call read {}\ndemo:call read {}");

@@ -14,7 +14,7 @@ const PAIRS: [(&[&str], &[&str], &str); 2] = [
     (&["custom_tool_call"], &["custom_tool_call_output"], "custom tool call"),
 ];
 /// Types of items that need no counterpart. Only messages are checked further.
-const SINGLES: [&str; 7] = [
+const SINGLES: [&str; 8] = [
     "message",
     "reasoning",
     "web_search_call",
@@ -22,6 +22,7 @@ const SINGLES: [&str; 7] = [
     "tool_search_call",
     "tool_search_output",
     "compaction_trigger",
+    "configuration_update",
 ];
 /// Types of the parts of user messages, developer messages and tool outputs.
 const INPUT_PARTS: [&str; 4] = ["input_text", "input_image", "input_file", "input_audio"];

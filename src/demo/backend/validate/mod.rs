@@ -99,7 +99,7 @@ fn check_model(body: &Map<String, Value>, effort: Option<&str>) -> Result<(), Re
         return Err(Refusal::bad_request(message));
     };
     match effort {
-        Some(effort) if !efforts.contains(&effort) => Err(unsupported_effort(model, effort, efforts)),
+        Some(effort) if !efforts.contains(&effort) => Err(unsupported_effort(model, effort, &efforts)),
         _ => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ fn check(body: &Value) -> Result<&Map<String, Value>, Refusal> {
 
 fn request() -> Value {
     json!({
-        "model": "gpt-6.1-sol", "instructions": "Be brief.", "store": false, "stream": true,
+        "model": "gpt-6.2-sol", "instructions": "Be brief.", "store": false, "stream": true,
         "input": [{ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "hi" }] }],
     })
 }
@@ -188,10 +188,13 @@ fn the_lite_form_has_its_own_rules() {
     assert!(super::check(&lite(), WireFormat::Lite).is_ok());
     assert_eq!(detail(&lite()), "Instructions are required");
     let search = json!([{ "type": "web_search" }]);
+    let tool_search =
+        json!([{ "type": "tool_search", "description": "Finds tools.", "parameters": { "type": "object" } }]);
     for (path, value, param) in [
         ("/reasoning/context", Value::Null, "reasoning.context"),
         ("/parallel_tool_calls", json!(true), "parallel_tool_calls"),
         ("/input/0/tools", search, "input[0].tools"),
+        ("/input/0/tools", tool_search, "input[0].tools"),
     ] {
         let mut body = lite();
         *body.pointer_mut(path).expect("it is there") = value;
@@ -199,6 +202,9 @@ fn the_lite_form_has_its_own_rules() {
         let error = &refusal.body["error"];
         assert_eq!((&error["code"], &error["param"]), (&json!("unsupported_value"), &json!(param)));
     }
+    let mut body = lite();
+    body["input"][0]["tools"] = json!([{ "type": "tool_search", "execution": "client", "parameters": {} }]);
+    assert!(super::check(&body, WireFormat::Lite).is_ok(), "the client runs this one");
     let mut body = lite();
     body["tools"] = json!([]);
     let refusal = super::check(&body, WireFormat::Lite).expect_err("the body is refused");

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{Refusal, missing_or_invalid, present, wrong_type};
 
 const MAX_NAME_CHARACTERS: usize = 64;
-/// Types of the tools that the backend runs.
+/// Types of the tools that the backend runs, or the client (`tool_search` with `execution: client`).
 const HOSTED: [&str; 5] = ["web_search", "image_generation", "tool_search", "local_shell", "shell"];
 
 /// Checks `tools` and `tool_choice`.
@@ -23,9 +23,9 @@ pub(super) fn check(body: &Map<String, Value>) -> Result<(), Refusal> {
     present(body, "tool_choice").map_or(Ok(()), |choice| check_choice(choice, tools))
 }
 
-/// Returns whether the backend runs a tool.
+/// Returns whether the backend runs a tool: it has a type of its own, and doesn't say that the client runs it.
 pub(super) fn is_hosted(tool: &Value) -> bool {
-    tool["type"].as_str().is_some_and(|kind| HOSTED.contains(&kind))
+    tool["type"].as_str().is_some_and(|kind| HOSTED.contains(&kind)) && tool["execution"] != "client"
 }
 
 /// Checks the tools in an `additional_tools` item.
