@@ -78,6 +78,47 @@ fn settings_contain_the_configured_address_and_a_model() {
     );
 }
 
+/// Returns the code block in a language that contains a word.
+fn block(page: &str, language: &str, word: &str) -> String {
+    let mut blocks = page.split("\n```").filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'));
+    blocks.find(|block| block.contains(word)).unwrap_or_else(|| panic!("no {language} block with {word}")).to_owned()
+}
+
+#[test]
+fn the_documented_settings_are_those_that_connect_prints() {
+    let page = include_str!("../../docs/clients.md");
+    let desk = Desk::new();
+    for (client, language, word) in [("codex", "toml", "[model_providers"), ("claude", "sh", "ANTHROPIC_BASE_URL")] {
+        let documented = block(page, language, word);
+        let printed = desk.connect(&[client]).stdout;
+        assert!(printed.contains(&documented), "{client}: {documented}\n{printed}");
+    }
+}
+
+#[test]
+fn documented_context_windows_are_those_of_the_catalog() {
+    let catalogue: Value = serde_json::from_str(include_str!("../../src/upstream/catalogue.json")).unwrap();
+    let models = catalogue["models"].as_array().unwrap();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
+    let pages = pages.chain(["README.md", "config.example.toml"].map(|name| root.join(name)));
+    let text: Vec<String> = pages.map(|path| fs::read_to_string(path).unwrap()).collect();
+    let mut found = 0;
+    for line in text.iter().flat_map(|page| page.lines()).filter(|line| line.to_lowercase().contains("window")) {
+        let digits = line.replace(',', "");
+        let numbers = digits.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok());
+        for window in numbers.filter(|number| *number >= 100_000) {
+            let is_it = |model: &&Value| model["context_window"] == window;
+            let named = models.iter().filter(|model| line.contains(&format!("`{}`", model["slug"].as_str().unwrap())));
+            assert!(models.iter().any(|model| is_it(&model)), "no model has this window: {line}");
+            assert!(named.clone().count() == 0 || named.clone().any(|model| is_it(&model)), "another model: {line}");
+            found += 1;
+        }
+    }
+    assert!(found > 1, "the pages name the window of a model");
+}
+
 #[test]
 fn clients_of_ollama_get_the_address_in_their_format() {
     let desk = Desk::new();

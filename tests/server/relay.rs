@@ -32,7 +32,7 @@ fn document(body: &Value) -> Script {
 async fn a_search_equals_the_recorded_one() {
     let bench = Bench::with(|launch| launch.setting("upstream.client_version", "0.171.0")).await;
     bench.upstream.on("/alpha/search", document(&json!({ "output": "found", "encrypted_output": "e", "new": [1] })));
-    let body = r#"{"id":"s-1","model":"gpt-6.1-sol","input":[{"type":"message","role":"user","content":[]}],"commands":{"search_query":[{"q":"rust release"}]},"settings":{"allowed_callers":["direct"],"external_web_access":false},"max_output_tokens":10000}"#;
+    let body = r#"{"id":"s-1","model":"gpt-6.2-sol","input":[{"type":"message","role":"user","content":[]}],"commands":{"search_query":[{"q":"rust release"}]},"settings":{"allowed_callers":["direct"],"external_web_access":false},"max_output_tokens":10000}"#;
     for path in ["/v1/alpha/search", "/alpha/search", "/backend-api/codex/alpha/search"] {
         let (answer, sent) = relayed(&bench, "/alpha/search", post(&format!("{path}?key=private"), body)).await;
         assert_eq!((answer.status, answer.json()["new"][0].as_i64()), (200, Some(1)), "{}", answer.text());
@@ -60,10 +60,11 @@ async fn headers_of_pictures_and_notes_are_passed_on_and_others_are_not() {
     let picture = post("/v1/images/generations", r#"{"prompt":"a red fox","model":"gpt-image-2"}"#)
         .header("x-codex-image-turn-id", "i-1")
         .header("cookie", "a=b")
+        .header("x-openai-actor-authorization", "codex-proxy")
         .header("x-private", "1");
     let (_, sent) = relayed(&bench, "/images/generations", picture).await;
     assert_eq!((sent.header("x-codex-image-turn-id"), sent.header("cookie")), ("i-1", ""));
-    assert_eq!(sent.header("x-private"), "");
+    assert_eq!((sent.header("x-private"), sent.header("x-openai-actor-authorization")), ("", ""));
     let policy = r#"{"mode":"bytes","limit":4000}"#;
     let notes = post("/v1/alpha/notes/v2/thread_hint", r#"{"context":{"session_id":"s-1"}}"#)
         .header("x-openai-tool-output-truncation-policy", policy);
