@@ -12,18 +12,22 @@ PATCH = "*** Begin Patch\n*** Update File: note.txt\n@@\n-old line\n+new line\n*
 LOOK = 'demo:call exec_command {"cmd":"cat note.txt"}'
 # Models that take requests in the classic form, and in the lite form, where tools are called in a script.
 CLASSIC = ("gpt-5.5", f"Edit the note.\ndemo:call apply_patch {PATCH}\n{LOOK}")
-LITE = ("gpt-6.1-sol", f"Edit the note.\ndemo:call functions.exec text(await tools.apply_patch(`{PATCH}`))")
+LITE = ("gpt-6.2-sol", f"Edit the note.\ndemo:call functions.exec text(await tools.apply_patch(`{PATCH}`))")
 # Disable telemetry, which it would wait for at exit.
-QUIET = "[analytics]\nenabled = false\n"
+QUIET = "\n[analytics]\nenabled = false\n"
+PATH = "/backend-api/codex"
 MEANT_FOR_THE_BACKEND = ("originator", "session-id", "thread-id")
+MEANT_FOR_THE_CLIENT = "x-openai-actor-authorization"
 
 
-def edit(root, task, path="/v1", more="", models=None):
+def edit(root, task, path=PATH, more="", models=None):
     """Edits a file with the settings of docs/clients.md."""
     model, prompt = task
     settings = clients_page_block("toml", "model_providers")
-    assert f"{DEFAULT_URL}/v1" in settings
-    settings = settings.replace(f"{DEFAULT_URL}/v1", root + path) + more + QUIET
+    for old, new in [(DEFAULT_URL + PATH, root + path), ("wire_api =", f"{more}wire_api =")]:
+        assert old in settings, settings
+        settings = settings.replace(old, new)
+    settings += QUIET
     with Workshop() as shop:
         (shop.home / ".codex").mkdir()
         if models:
@@ -31,7 +35,7 @@ def edit(root, task, path="/v1", more="", models=None):
             settings = f"model_catalog_json = {json.dumps(str(shop.folder / 'models.json'))}\n{settings}"
         (shop.home / ".codex" / "config.toml").write_text(settings)
         command = [CODEX, "exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
-        said = shop.run([*command, "--model", model, prompt], {"CODEX_PROXY_KEY": "anything"})
+        said = shop.run([*command, "--model", model, prompt], {})
         assert shop.read("note.txt") == "new line\n", shop.read("note.txt")
     assert [line["type"] for line in said][-1] == "turn.completed", said
     items = [line["item"] for line in said if line["type"] == "item.completed"]
@@ -48,13 +52,28 @@ def edits_a_file_in_the_lite_form():
     edit(ROOT_URL, LITE)
 
 
-def finds_us_where_the_backend_would_be():
-    edit(ROOT_URL, CLASSIC, path="/backend-api/codex")
+def works_with_the_base_url_of_other_clients():
+    edit(ROOT_URL, CLASSIC, path="/v1")
+
+
+def our_models():
+    with urllib.request.urlopen(f"{BASE_URL}/models?client_version=0.171.0", timeout=30) as answer:
+        return answer.read().decode()
 
 
 def understands_our_list_of_models():
-    with urllib.request.urlopen(f"{BASE_URL}/models?client_version=0.169.0", timeout=30) as answer:
-        edit(ROOT_URL, CLASSIC, models=answer.read().decode())
+    edit(ROOT_URL, CLASSIC, models=our_models())
+
+
+def searches_for_tools_in_the_lite_form_without_scripts():
+    catalogue = json.loads(our_models())
+    for model in catalogue["models"]:
+        model["use_responses_lite"] = True
+    with Tap(ROOT_URL) as tap:
+        edit(tap.url, CLASSIC, models=json.dumps(catalogue))
+    first = json.loads(tap.posts("/responses")[0].body)
+    [tools] = [item["tools"] for item in first["input"] if item["type"] == "additional_tools"]
+    assert [tool["execution"] for tool in tools if tool["type"] == "tool_search"] == ["client"], tools
 
 
 def edits_a_file_over_a_websocket_or_at_once_over_http():
@@ -79,14 +98,16 @@ def loses_nothing(task, added):
     """Compares the requests of the CLI with the upstream requests, and the responses with those of the backend."""
     with between_taps() as (front, behind):
         edit(front.url, task)
-    asked, left = front.posts("/v1/responses"), behind.posts("/backend-api/codex/responses")
+    asked, left = front.posts(f"{PATH}/responses"), behind.posts("/backend-api/codex/responses")
     assert len(asked) == len(left) >= 2, (len(asked), len(left))
     for sent, received in zip(asked, left):
         sent_body, received_body = sent.json(), received.json()
         assert set(received_body.names()) - set(sent_body.names()) == added, received_body.names()
         for name, value in sent_body:
             assert received_body.get(name) == value, name
-        meant = [name for name in sent.headers if name.startswith("x-") or name in MEANT_FOR_THE_BACKEND]
+        assert MEANT_FOR_THE_CLIENT in sent.headers and MEANT_FOR_THE_CLIENT not in received.headers
+        named = [name for name in sent.headers if name.startswith("x-") or name in MEANT_FOR_THE_BACKEND]
+        meant = [name for name in named if name != MEANT_FOR_THE_CLIENT]
         assert len(meant) > 5, meant
         for name in meant:
             assert received.headers.get(name) == sent.headers[name], name
@@ -101,8 +122,9 @@ run(
     [
         edits_a_file,
         edits_a_file_in_the_lite_form,
-        finds_us_where_the_backend_would_be,
+        works_with_the_base_url_of_other_clients,
         understands_our_list_of_models,
+        searches_for_tools_in_the_lite_form_without_scripts,
         edits_a_file_over_a_websocket_or_at_once_over_http,
         loses_nothing_of_a_classic_request,
         loses_nothing_of_a_lite_request,

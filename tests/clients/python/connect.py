@@ -10,19 +10,12 @@ import sys
 from pathlib import Path
 
 from harness import MODEL, NO_MODEL, run
-from workshop import PROGRAMS, ROOT_URL, Workshop
+from workshop import PROGRAMS, ROOT_URL, Workshop, connect
 
 HELLO = "Hello there"
-PROXY = os.environ["PROXY_BINARY"]
 # The directory with the run file of the daemon.
 OURS = {"CODEX_PROXY_HOME": os.environ["CODEX_PROXY_HOME"]}
 PYTHON = {"PYTHONPYCACHEPREFIX": os.environ["PYTHONPYCACHEPREFIX"]}
-
-
-def connect(shop, client, flag):
-    done = shop.try_run([PROXY, "connect", client, flag], OURS)
-    assert done.returncode == 0, f"{flag}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def file_of(shop, reported):
@@ -32,20 +25,20 @@ def file_of(shop, reported):
 
 def is_set_up(client, before, command, environment):
     with Workshop() as shop:
-        file = file_of(shop, connect(shop, client, "--write"))
+        file = file_of(shop, connect(shop, client, "--write", OURS))
         assert file.exists(), file
-        connect(shop, client, "--undo")
+        connect(shop, client, "--undo", OURS)
         assert not file.exists(), file
         file.write_bytes(before)
-        connect(shop, client, "--write")
+        connect(shop, client, "--write", OURS)
         written = file.read_bytes()
         assert ROOT_URL.encode() in written and written != before, written
-        assert "already" in connect(shop, client, "--write")
+        assert "already" in connect(shop, client, "--write", OURS)
         assert file.read_bytes() == written, "once is enough"
         done = shop.try_run([*command, HELLO], environment)
         assert done.returncode == 0, f"exit code {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
         assert NO_MODEL in done.stdout and HELLO in done.stdout, done.stdout
-        connect(shop, client, "--undo")
+        connect(shop, client, "--undo", OURS)
         assert file.read_bytes() == before, file.read_bytes()
 
 

@@ -5,6 +5,7 @@ home and without the environment of this process.
 """
 
 import base64
+import collections
 import contextlib
 import json
 import os
@@ -23,6 +24,7 @@ PROGRAMS = Path(os.environ["CLIENT_PROGRAMS"]) / "node_modules"
 CLIENTS_PAGE = (Path(__file__).resolve().parents[3] / "docs" / "clients.md").read_text()
 DEFAULT_URL = "http://127.0.0.1:8787"
 LIMIT_SECONDS = 60
+ACCOUNT_ID = "acct-1"
 
 
 def program(client, pattern):
@@ -81,11 +83,23 @@ class Workshop:
         return subprocess.CompletedProcess(command, child.returncode, output, errors)
 
 
-def token():
+def connect(shop, client, flag, variables):
+    """Runs `connect` for a client in the shop's home; `variables` lead to the settings and the run file of a daemon."""
+    done = shop.try_run([os.environ["PROXY_BINARY"], "connect", client, flag], variables)
+    assert done.returncode == 0, f"{flag}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def token(**more):
     """An unsigned token in ChatGPT's format."""
-    claims = {"exp": 4102444800, "https://api.openai.com/auth": {"chatgpt_account_id": "acct-1"}}
+    account = {"chatgpt_account_id": ACCOUNT_ID, "chatgpt_plan_type": "plus"}
+    claims = {"exp": 4102444800, "https://api.openai.com/auth": account, **more}
     parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({}, claims)]
     return ".".join([*parts, "c2lnbmF0dXJl"])
+
+
+# A daemon between two recorders, at the URL `root`; `variables` are those of its settings and its directory.
+Daemon = collections.namedtuple("Daemon", "front behind root variables")
 
 
 @contextlib.contextmanager
@@ -106,13 +120,24 @@ def daemon(settings, *flags):
 @contextlib.contextmanager
 def between_taps(settings=None):
     """A daemon with the demo as its backend, and a recorder on each side."""
-    with Tap(ROOT_URL) as behind:
+    with daemon_between_taps(**(settings or {})) as between:
+        yield between.front, between.behind
+
+
+@contextlib.contextmanager
+def daemon_between_taps(**settings):
+    """A daemon with the demo as its backend, and a recorder on each side. `settings` are environment variables."""
+    with Tap(ROOT_URL) as behind, tempfile.TemporaryDirectory(prefix="daemon-") as home:
+        variables = {
+            **settings,
+            "CODEX_PROXY_HOME": home,
+        }
         own = {
             "CODEX_PROXY_ACCESS_TOKEN": token(),
             "CODEX_PROXY_UPSTREAM_URL": f"{behind.url}/backend-api/codex",
         }
-        with daemon({**own, **(settings or {})}) as root, Tap(root) as front:
-            yield front, behind
+        with daemon({**own, **variables}) as root, Tap(root) as front:
+            yield Daemon(front, behind, root, variables)
 
 
 LITE = {"CODEX_PROXY_UPSTREAM_BODY": "lite"}
