@@ -375,7 +375,18 @@ pub(super) fn key_name(parts: &Parts) -> Option<&str> {
 
 /// Builds an error response in the format of the API, and logs the error.
 pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<RequestRecord>) -> Response {
-    let (status, mut headers, body) = D::to_error_response(error, &id.0, command_hint::current());
+    refuse_with_status::<D>(error, None, id, record)
+}
+
+/// The same, with another status than the API's for this error.
+pub(super) fn refuse_with_status<D: Dialect>(
+    error: &ProxyError,
+    status: Option<StatusCode>,
+    id: &RequestId,
+    record: Option<RequestRecord>,
+) -> Response {
+    let (api_status, mut headers, body) = D::to_error_response(error, &id.0, command_hint::current());
+    let status = status.unwrap_or(api_status);
     if let ProxyError::Upstream(failure) = error {
         headers.extend(failure.headers.clone());
     }

@@ -17,7 +17,7 @@ use super::http_response::with_headers;
 use super::request_log::RequestRecord;
 use super::side_request::{SideApi, SideRequest, passed_on};
 use crate::blocking::off_thread;
-use crate::error::{ProxyError, Refusal};
+use crate::error::{Fault, ProxyError, Refusal};
 use crate::protocol::Mode;
 use crate::protocol::json::string::Str;
 use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
@@ -108,6 +108,13 @@ impl SideApi for Relay {
             Self::Memories => "memories",
             Self::Account(_) => "account",
         }
+    }
+
+    /// A Codex client knows the backend's statuses: a 404 there says something else than a failure of the backend.
+    fn error_status(&self, error: &ProxyError) -> Option<StatusCode> {
+        let ProxyError::Upstream(failure) = error else { return None };
+        let status = StatusCode::from_u16(failure.status?).ok()?;
+        status.is_client_error().then_some(status).filter(|_| failure.fault != Fault::Challenge)
     }
 
     async fn respond(

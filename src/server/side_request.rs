@@ -13,14 +13,14 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_core::Stream;
-use http::HeaderValue;
 use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::request::Parts;
+use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::body::{self, BodyLimits, BufferedBody};
-use super::handler::{Handler, Limits, aborted, refuse};
+use super::handler::{Handler, Limits, aborted, refuse_with_status};
 use super::multipart::is_multipart;
 use super::request_log::{RequestId, RequestRecord};
 use super::response_stream::AbortSignal;
@@ -35,6 +35,11 @@ use crate::upstream::{ForwardedHeaders, RequestToken, SideCall, SideResponse};
 pub(super) trait SideApi: Clone + Send + Sync + 'static {
     /// The name in logs and metrics, such as `images`.
     fn name(&self) -> &'static str;
+
+    /// The status for the client, if it isn't the one that OpenAI's API has for the error.
+    fn error_status(&self, _error: &ProxyError) -> Option<StatusCode> {
+        None
+    }
 
     /// Responds to a request. `record` is taken if the response's body completes it, else the caller does.
     fn respond(
@@ -97,7 +102,7 @@ impl<A: SideApi> SideEndpoint<A> {
                 record.iter_mut().for_each(complete);
                 response
             }
-            Err(error) => refuse::<Responses>(&error, &id, record),
+            Err(error) => refuse_with_status::<Responses>(&error, self.api.error_status(&error), &id, record),
         }
     }
 

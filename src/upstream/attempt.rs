@@ -132,7 +132,8 @@ impl Upstream {
     /// Plays a recorded response with its original timing. The timeouts of the settings apply to it too.
     async fn play(&self, playback: Playback, forwarded: &ForwardedHeaders) -> Result<OpenedStream, ProxyError> {
         let sent = Instant::now();
-        let (status, received, body) = played_head(&playback, Phase::FirstEvent, self.settings.first_event_timeout).await?;
+        let (status, received, body) =
+            played_head(&playback, Phase::FirstEvent, self.settings.first_event_timeout).await?;
         if let Some(body) = body {
             return Err(client::classify(status, &received, &body));
         }

@@ -161,3 +161,13 @@ key = "key-of-the-guest"
     let refused = ask("key-of-the-guest").send(&bench.proxy).await;
     assert_eq!((refused.status, refused.json()["error"]["code"].as_str()), (403, Some("admin_key_required")));
 }
+
+#[tokio::test]
+async fn a_codex_client_gets_the_status_of_the_backend() {
+    let bench = Bench::new().await;
+    for status in [400, 404, 409, 410, 422] {
+        bench.upstream.replace("/alpha/notes/v2/thread_hint", Script::json(status, r#"{"detail":"no such thread"}"#));
+        let answer = post("/v1/alpha/notes/v2/thread_hint", "{}").send(&bench.proxy).await;
+        assert_eq!((answer.status, answer.json()["error"]["message"].as_str()), (status, Some("no such thread")));
+    }
+}
