@@ -5,7 +5,8 @@
 //! until a response is *committed*: output or its successful end has arrived, or `commit_after` has passed since its
 //! first event. Until then a failure leads to another attempt, or is returned as an error with a status. A later failure
 //! is passed on in the stream. A caller that has sent nothing to its client yet can call [`Pending::retry`] instead, and
-//! open another response. Dropping a [`ReplyEvents`], or the future that opens one, drops the connection or HTTP/2
+//! open another response. If the model calls tools that the proxy runs, `tool_rounds` runs them and requests the rest of
+//! the response, all within the same stream. Dropping a [`ReplyEvents`], or the future that opens one, drops the connection or HTTP/2
 //! stream behind it.
 
 mod attempt;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::fake::{Gate, Script};
+use crate::transport;
 use crate::{Bench, COMPLETED, SECOND, drain, request};
 
 const SEARCH: &str = "/alpha/search";
@@ -110,6 +111,9 @@ async fn searches_run_between_the_rounds_of_one_response() {
     assert_eq!((&sent[0].json()["id"], &sent[0].json()["model"]), (&json!("key-1"), &json!("gpt-5.5")));
     assert_eq!(sent[0].header("content-type"), "application/json");
     assert_eq!(sent[0].header("authorization"), "Bearer at_0");
+    if transport::chosen().is_some() {
+        assert_eq!(bench.fake.handshakes().len(), 1, "the rounds share a connection");
+    }
     let inputs = inputs(&bench);
     let kinds: Vec<_> =
         inputs.last().unwrap().iter().rev().take(4).map(|item| item["call_id"].as_str().unwrap()).collect();

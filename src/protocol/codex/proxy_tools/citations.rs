@@ -148,7 +148,19 @@ fn find_url(text: &str, url: &str) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Citations, urls};
+    use proptest::prelude::*;
+
+    use super::{Citations, find_url, urls};
+
+    proptest! {
+        #[test]
+        fn every_url_is_found_again_in_its_text(text in "(https?://|http|[a-zß()\\[\\]., \"/\\n]){0,40}") {
+            for url in urls(&text) {
+                let (start, end) = find_url(&text, url).unwrap();
+                prop_assert_eq!(text.chars().skip(start).take(end - start).collect::<String>(), url);
+            }
+        }
+    }
 
     #[test]
     fn urls_end_before_the_punctuation_around_them() {
