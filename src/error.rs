@@ -49,8 +49,9 @@ pub enum ProxyError {
     MemoryFull {
         /// The limit in force.
         limit_bytes: usize,
-        /// How long the client should wait before it retries.
-        retry_after: Duration,
+        /// How long the client should wait before it retries; `None` if the backend has already done the work, which a
+        /// retry would repeat.
+        retry_after: Option<Duration>,
     },
     /// Parsing the body would need more than the whole memory limit.
     #[error("the request body has more JSON values than fit in {limit_bytes} bytes of memory (setting limits.memory)")]
@@ -64,11 +65,12 @@ pub enum ProxyError {
         /// The value of the header.
         encoding: String,
     },
-    /// A POST whose content type isn't JSON, as a web page can send without a preflight request.
-    #[error(
-        "send the request with the header 'content-type: application/json' (curl: -H 'content-type: application/json')"
-    )]
-    UnsupportedMediaType,
+    /// A POST with another content type than the endpoint accepts, as a web page can send without a preflight request.
+    #[error("send the request {expected}")]
+    UnsupportedMediaType {
+        /// How to send it: the content type, and the option of curl.
+        expected: &'static str,
+    },
     /// The path doesn't exist.
     #[error("unknown path: {method} {path}")]
     UnknownPath {
@@ -316,6 +318,12 @@ impl UpstreamFailure {
     pub fn wait_for_client(&self) -> Option<Duration> {
         let is_temporary = matches!(self.fault, Fault::Server | Fault::Overloaded | Fault::RateLimited);
         self.retry_after.filter(|wait| is_temporary && *wait > Self::LONGEST_WAIT)
+    }
+
+    /// Whether the backend refused the request before it began to work on it: it asks to send it again later.
+    #[must_use]
+    pub fn is_unaccepted(&self) -> bool {
+        matches!(self.status, Some(429 | 503)) && self.retry_after.is_some()
     }
 }
 

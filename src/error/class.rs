@@ -19,7 +19,7 @@ impl ProxyError {
             Self::MemoryFull { .. } => "memory_full",
             Self::BodyUnreadable { .. } => "body_unreadable",
             Self::UnsupportedEncoding { .. } => "unsupported_encoding",
-            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::UnsupportedMediaType { .. } => "unsupported_media_type",
             Self::UnknownPath { .. } | Self::DoubledPath { .. } => "unknown_path",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::NotOffered { .. } => "not_offered",

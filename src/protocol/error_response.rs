@@ -34,6 +34,12 @@ pub fn after_timeout(phase: Phase) -> Retry {
     }
 }
 
+/// Whether the client should retry a request for which there was no memory. `retry_after` is that of the error.
+#[must_use]
+pub fn after_full_memory(retry_after: Option<Duration>) -> Retry {
+    if retry_after.is_some() { Retry::Open } else { Retry::Spent }
+}
+
 /// The headers of an error response: content type, `retry-after` in seconds if the wait is known, `x-should-retry`, and
 /// `allow`.
 #[must_use]
@@ -42,10 +48,12 @@ pub fn headers(error: &ProxyError, retry: Retry) -> HeaderMap {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let wait = match error {
         ProxyError::Upstream(failure) => failure.retry_after,
-        ProxyError::Auth(AuthError::Unavailable { retry_after, .. }) => *retry_after,
-        ProxyError::Auth(AuthError::TokenRefused { retry_after })
-        | ProxyError::Busy { retry_after, .. }
-        | ProxyError::MemoryFull { retry_after, .. } => Some(*retry_after),
+        ProxyError::Auth(AuthError::Unavailable { retry_after, .. }) | ProxyError::MemoryFull { retry_after, .. } => {
+            *retry_after
+        }
+        ProxyError::Auth(AuthError::TokenRefused { retry_after }) | ProxyError::Busy { retry_after, .. } => {
+            Some(*retry_after)
+        }
         ProxyError::Reserved(reserve) => Some(reserve.retry_after),
         _ => None,
     };

@@ -1,7 +1,7 @@
 //! The parts of a `multipart/form-data` body (RFC 7578), for the APIs that accept uploads.
 //!
 //! Text parts become the members of a JSON object, so that an API reads them with the code for its JSON requests. Files
-//! keep their bytes.
+//! keep their bytes. Fields that an API doesn't read may have any content.
 
 use std::borrow::Cow;
 
@@ -12,6 +12,17 @@ use crate::protocol::json::quoted;
 
 /// Maximum size of a text part. OpenAI's longest text, a prompt of 32,000 characters, fits.
 const MAX_TEXT_BYTES: usize = 256 * 1024;
+
+/// The fields of a form that an API reads.
+#[derive(Clone, Copy, Debug)]
+pub struct FormFields {
+    /// Files.
+    pub files: &'static [&'static str],
+    /// Texts.
+    pub texts: &'static [&'static str],
+    /// Numbers and booleans.
+    pub scalars: &'static [&'static str],
+}
 
 /// A part of a form.
 #[derive(Clone, Debug, Default)]
@@ -48,20 +59,17 @@ impl FormPart {
     }
 }
 
-/// Converts the text parts of a form, for which `is_file` returns false, to a JSON object. Members named in `scalars`
-/// are numbers or booleans, if their text is one. Several parts of a field become a list.
+/// Converts the parts of a form that aren't files to a JSON object. A text in a field for numbers and booleans becomes
+/// one if it can. A field that the API doesn't read becomes an empty text, so that the API can report it as ignored.
+/// Several parts of a field become a list.
 ///
 /// # Errors
 /// If a text is too long or not UTF-8.
-pub fn to_json(
-    parts: &[FormPart],
-    is_file: impl Fn(&FormPart) -> bool,
-    scalars: &[&str],
-) -> Result<String, ProxyError> {
+pub fn to_json(parts: &[FormPart], fields: &FormFields) -> Result<String, ProxyError> {
     let mut members: Vec<(&str, bool, Vec<Cow<'_, str>>)> = Vec::new();
-    for part in parts.iter().filter(|part| !is_file(part)) {
-        let (field, text) = (part.field(), part.text()?);
-        let value = scalar(text).filter(|_| scalars.contains(&field)).unwrap_or_else(|| Cow::Owned(quoted(text)));
+    for part in parts.iter().filter(|part| !fields.files.contains(&part.field())) {
+        let field = part.field();
+        let value = fields.value(part)?;
         match members.iter_mut().find(|(name, ..)| *name == field) {
             Some((_, is_list, values)) => {
                 *is_list = true;
@@ -75,6 +83,21 @@ pub fn to_json(
         if *is_list { format!("{}:[{values}]", quoted(name)) } else { format!("{}:{values}", quoted(name)) }
     });
     Ok(format!("{{{}}}", written.collect::<Vec<_>>().join(",")))
+}
+
+impl FormFields {
+    /// The JSON of a part that isn't a file.
+    fn value<'p>(&self, part: &'p FormPart) -> Result<Cow<'p, str>, ProxyError> {
+        let field = part.field();
+        if self.scalars.contains(&field) {
+            let text = part.text()?;
+            Ok(scalar(text).unwrap_or_else(|| Cow::Owned(quoted(text))))
+        } else if self.texts.contains(&field) {
+            Ok(Cow::Owned(quoted(part.text()?)))
+        } else {
+            Ok(Cow::Borrowed("\"\""))
+        }
+    }
 }
 
 /// The JSON of a text that is a number or a boolean. Python programs write `True`.
@@ -91,8 +114,14 @@ fn scalar(text: &str) -> Option<Cow<'_, str>> {
 mod tests {
     use bytes::Bytes;
 
-    use super::{FormPart, MAX_TEXT_BYTES, to_json};
+    use super::{FormFields, FormPart, MAX_TEXT_BYTES, to_json};
     use crate::error::ProxyError;
+
+    const FIELDS: FormFields = FormFields {
+        files: &["image"],
+        texts: &["prompt", "size", "include", "tag", "svg"],
+        scalars: &["n", "stream"],
+    };
 
     fn part(name: &str, data: &str) -> FormPart {
         FormPart { name: name.to_owned(), data: Bytes::copy_from_slice(data.as_bytes()), ..FormPart::default() }
@@ -110,12 +139,13 @@ mod tests {
             part("tag", "a"),
             part("tag", "b"),
             part("svg[model]", "m"),
+            part("other", "x"),
         ];
-        let json = to_json(&parts, |part| part.field() == "image", &["n", "stream"]).unwrap();
-        let expected = r#"{"prompt":"say \"2\"\n","n":2,"stream":true,"size":"1024","include":["logprobs"],"tag":["a","b"],"svg":["m"]}"#;
+        let json = to_json(&parts, &FIELDS).unwrap();
+        let expected = r#"{"prompt":"say \"2\"\n","n":2,"stream":true,"size":"1024","include":["logprobs"],"tag":["a","b"],"svg":["m"],"other":""}"#;
         assert_eq!(json, expected);
-        assert_eq!(to_json(&[part("n", "two")], |_| false, &["n"]).unwrap(), r#"{"n":"two"}"#);
-        assert_eq!(to_json(&[], |_| false, &[]).unwrap(), "{}");
+        assert_eq!(to_json(&[part("n", "two")], &FIELDS).unwrap(), r#"{"n":"two"}"#);
+        assert_eq!(to_json(&[], &FIELDS).unwrap(), "{}");
     }
 
     #[test]
@@ -123,8 +153,12 @@ mod tests {
         let long = part("prompt", &"x".repeat(MAX_TEXT_BYTES + 1));
         let binary = FormPart { data: Bytes::from_static(b"\xff"), ..part("prompt[]", "") };
         for part in [long, binary] {
-            let Err(ProxyError::Refused(refusal)) = to_json(&[part], |_| false, &[]) else { panic!("accepted") };
+            let Err(ProxyError::Refused(refusal)) = to_json(std::slice::from_ref(&part), &FIELDS) else {
+                panic!("accepted")
+            };
             assert_eq!(refusal.param.as_deref(), Some("prompt"));
+            let unread = FormPart { name: "other".to_owned(), ..part };
+            assert_eq!(to_json(&[unread], &FIELDS).unwrap(), r#"{"other":""}"#);
         }
     }
 }

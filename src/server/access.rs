@@ -2,12 +2,12 @@
 //!
 //! A web page must not be able to use the subscription. Requests with a `Host` that isn't this machine (DNS rebinding),
 //! an `Origin` or site that isn't allowed, or a POST that a page could send without a preflight (any content type but
-//! JSON) are refused, whether or not client keys are set. Forms with files (`super::multipart`) are accepted on the paths
-//! that need them; for these, too, a site that isn't allowed is refused. A valid key in a header, which a page can't send without a
-//! preflight, allows any host and site; a connection over the Unix socket allows any host. With keys set, every path
-//! but `/health` and `/ready` requires one; without keys, requests of other users of this machine are refused. Keys are
-//! compared as hashes, in constant time. A CORS preflight from an allowed origin needs no key, since it can't carry
-//! one.
+//! JSON) are refused, whether or not client keys are set. Forms with files (`super::multipart`) are accepted on the
+//! paths that need them; for these, too, a site that isn't allowed is refused. A valid key in a header, which a page
+//! can't send without a preflight, allows any host and site; a connection over the Unix socket allows any host. With
+//! keys set, every path but `/health` and `/ready` requires one; without keys, requests of other users of this machine
+//! are refused. Keys are compared as hashes, in constant time. A CORS preflight from an allowed origin needs no key,
+//! since it can't carry one.
 //!
 //! A browser sends a key by HTTP Basic, and then with every request to this origin, including those that other pages
 //! cause. Such a key is accepted only for reading the page at `/`, and doesn't allow other hosts.
@@ -179,7 +179,7 @@ impl AccessPolicy {
             return Err(ProxyError::KeyRequired);
         }
         if request.method == Method::POST && !has_json_body(&request.headers) && !multipart::is_accepted(request) {
-            return Err(ProxyError::UnsupportedMediaType);
+            return Err(ProxyError::UnsupportedMediaType { expected: multipart::expected_body(request) });
         }
         Ok(Admission::Request(key))
     }

@@ -13,6 +13,7 @@ use super::body::{self, BufferedBody};
 use super::budget::{ByteBudget, Reservation};
 use super::handler::Handler;
 use super::http_response::{json_response, with_warnings};
+use super::paths::PathModel;
 use super::request_log::RequestRecord;
 use super::side_request::{SideApi, SideRequest};
 use super::{Settings, multipart};
@@ -28,7 +29,7 @@ const MAX_REPLY_BYTES: u64 = 4 * 1024 * 1024;
 /// Handles the requests of the endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Transcriptions {
-    /// Maximum size of a recording (`audio.max_bytes`).
+    /// Maximum size of an audio file (`audio.max_bytes`).
     limit_bytes: u64,
     /// Time limit for the head of the response (`audio.timeout`).
     head_timeout: Duration,
@@ -56,15 +57,17 @@ impl Transcriptions {
     /// Decodes and translates a request. `memory` is that of its body.
     async fn plan(&self, parts: &Parts, body: Bytes, mut memory: Reservation) -> Result<Plan, ProxyError> {
         if !multipart::is_multipart(&parts.headers) {
-            return Err(Refusal::body("send the recording as a form (multipart/form-data), in the part 'file'"));
+            let message = "send the audio file as multipart/form-data, in the field 'file' (curl: -F file=@speech.mp3)";
+            return Err(Refusal::body(message));
         }
         // The parts share one copy of the body, and the upload is another one.
         memory.set_buffered(body.len().saturating_mul(2)).await?;
+        let path_model = PathModel::of(parts);
         let length = body.len();
         let form = multipart::read(&parts.headers, body).await?;
         let (upload, format, warnings) = off_thread(length, || {
             let members = audio::request::form_members(&form)?;
-            let request = audio::request::decode(&form, &members, self.limit_bytes)?;
+            let request = audio::request::decode(&form, &members, path_model, self.limit_bytes)?;
             Ok::<_, ProxyError>((audio::encode(&request), request.format, request.warnings))
         })?;
         memory.set_buffered(upload.body.len()).await?;

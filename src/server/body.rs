@@ -1,8 +1,9 @@
-//! Reads request bodies, and documents of the backend, within the limits: decoded size, memory of all requests ([`super::budget`]) and rate
-//! ([`super::pace`]).
+//! Reads request bodies, and documents of the backend, within the limits: decoded size, memory of all requests
+//! ([`super::budget`]) and rate ([`super::pace`]).
 //!
 //! Removes the content encoding and, from JSON, a byte order mark, and replaces escaped lone surrogates, so that every
-//! API reads the same text. The rest of a refused body is read and discarded, within limits, so that the client reads the error.
+//! API reads the same text. The rest of a refused body is read and discarded, within limits, so that the client reads
+//! the error.
 
 use std::future::poll_fn;
 use std::io;
@@ -36,7 +37,8 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// How long, and how much, to read and discard of the rest of a refused body.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_DISCARDED_BYTES: usize = 256 * 1024 * 1024;
-/// Initial size of a buffer, unless the body's limit is smaller. It doubles as the body arrives.
+/// Initial size of a buffer, unless the size of a reply is announced or the limit is smaller. It doubles as the body
+/// arrives.
 const INITIAL_BYTES: usize = 64 * 1024;
 /// Maximum number of bytes that are decoded at once.
 const STEP_BYTES: usize = 256 * 1024;
@@ -64,6 +66,7 @@ pub(super) struct BufferedBody {
 struct GrowingBuffer {
     bytes: Vec<u8>,
     memory: Reservation,
+    initial_bytes: usize,
     /// The most that the buffer will have to hold.
     limit_bytes: usize,
     /// Maximum size of the decoder's window, which uses no more than has been decoded; zero without a decoder.
@@ -97,7 +100,8 @@ pub(super) async fn read_unchanged(
     }
 }
 
-/// Reads the whole body of a backend response.
+/// Reads the whole body of a backend response. Reserves the memory of all of it at once if the backend announces its
+/// size, and waits longer for memory than a request body does: the backend has done the work.
 ///
 /// # Errors
 /// [`ProxyError::Damaged`] if it is longer than the limit; [`ProxyError::MemoryFull`]; the failure of the connection.
@@ -106,11 +110,19 @@ pub(super) async fn read_response(
     limit_bytes: u64,
     memory: &Arc<ByteBudget>,
 ) -> Result<BufferedBody, ProxyError> {
-    let mut buffer = GrowingBuffer::new(memory, limit_bytes);
+    let too_large = || ProxyError::Damaged { reason: format!("it is larger than {limit_bytes} bytes") };
+    let expected_bytes = response.announced_bytes.unwrap_or(limit_bytes);
+    if expected_bytes > limit_bytes {
+        return Err(too_large());
+    }
+    let mut buffer = GrowingBuffer::new(memory.reserve_for_reply(response.idle_limit()), expected_bytes);
+    if response.announced_bytes.is_some() {
+        buffer.initial_bytes = buffer.limit_bytes;
+    }
     while let Some(chunk) = response.next().await {
         let chunk = chunk?;
         if (buffer.bytes.len() + chunk.len()) as u64 > limit_bytes {
-            return Err(ProxyError::Damaged { reason: format!("it is larger than {limit_bytes} bytes") });
+            return Err(too_large());
         }
         buffer.grow(chunk.len()).await?;
         buffer.bytes.extend_from_slice(&chunk);
@@ -150,7 +162,7 @@ async fn read_plain(headers: &HeaderMap, body: &mut Body, limits: &BodyLimits) -
     if announced.is_some_and(|announced| announced > limits.limit_bytes) {
         return Err(limits.too_large());
     }
-    let mut buffer = GrowingBuffer::new(&limits.memory, announced.unwrap_or(limits.limit_bytes));
+    let mut buffer = GrowingBuffer::new(limits.memory.reserve(), announced.unwrap_or(limits.limit_bytes));
     let mut pace = Pace::new(limits.max_pause);
     while let Some(data) = next_data(body, &mut pace).await? {
         if buffer.bytes.is_empty() && announced == Some(data.len() as u64) {
@@ -209,7 +221,7 @@ async fn is_zlib(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<bool, Proxy
 
 async fn read_decoded(mut decoder: impl AsyncRead + Unpin, limits: &BodyLimits) -> Result<BufferedBody, ProxyError> {
     // The extra byte distinguishes a body that is too large from one of exactly the limit.
-    let mut buffer = GrowingBuffer::new(&limits.memory, limits.limit_bytes.saturating_add(1));
+    let mut buffer = GrowingBuffer::new(limits.memory.reserve(), limits.limit_bytes.saturating_add(1));
     buffer.window_bytes = WINDOW_BYTES;
     loop {
         buffer.grow(1).await?;
@@ -250,9 +262,9 @@ impl BodyLimits {
 }
 
 impl GrowingBuffer {
-    fn new(memory: &Arc<ByteBudget>, limit_bytes: u64) -> Self {
+    fn new(memory: Reservation, limit_bytes: u64) -> Self {
         let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-        Self { bytes: Vec::new(), memory: memory.reserve(), limit_bytes, window_bytes: 0 }
+        Self { bytes: Vec::new(), memory, initial_bytes: INITIAL_BYTES, limit_bytes, window_bytes: 0 }
     }
 
     /// Makes room for more bytes, waiting for memory if needed. Returns whether it had to reserve some.
@@ -261,7 +273,7 @@ impl GrowingBuffer {
         if wanted <= self.bytes.capacity() {
             return Ok(false);
         }
-        let doubled = (self.bytes.capacity() * 2).max(INITIAL_BYTES).min(self.limit_bytes).max(wanted);
+        let doubled = (self.bytes.capacity() * 2).max(self.initial_bytes).min(self.limit_bytes).max(wanted);
         self.memory.set_buffered(doubled + doubled.min(self.window_bytes)).await?;
         self.bytes.reserve_exact(doubled - self.bytes.len());
         Ok(true)

@@ -2,9 +2,9 @@
 //!
 //! Request bodies and WebSocket messages reserve bytes as they grow, after decompression, and keep the reservation
 //! until their request ends. Memory for translating and sending them is reserved too, and released earlier. A
-//! reservation that can't grow waits for at most [`MAX_WAIT`]; then its request is refused and releases what it holds,
-//! so requests that wait for each other can't block each other for longer. A waiting reservation collects no partial
-//! grants: small requests pass while a large one waits.
+//! reservation that can't grow waits for at most [`MAX_WAIT`], or [`MAX_REPLY_WAIT`] for a reply of the backend; then
+//! its request is refused and releases what it holds, so requests that wait for each other can't block each other for
+//! longer. A waiting reservation collects no partial grants: small requests pass while a large one waits.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,6 +20,9 @@ use crate::error::ProxyError;
 
 /// How long a reservation waits for other requests to release memory.
 const MAX_WAIT: Duration = Duration::from_secs(1);
+/// How long the reservation for a reply of the backend waits. Without memory, the reply would be lost, and an image in
+/// it was billed.
+const MAX_REPLY_WAIT: Duration = Duration::from_secs(30);
 /// When a refused client should try again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Copies of a body that exist while it is translated and sent: decoded strings, the encoded upstream body, and its
@@ -49,6 +52,10 @@ pub(super) struct Reservation {
     /// Taken from the budget: the sum of both, but at most the whole budget, so that a body of the largest size always
     /// fits.
     taken_bytes: usize,
+    /// How long to wait for memory.
+    max_wait: Duration,
+    /// When a client that was refused should try again, if it should.
+    retry_after: Option<Duration>,
 }
 
 impl ByteBudget {
@@ -63,7 +70,23 @@ impl ByteBudget {
 
     /// An empty reservation.
     pub(super) fn reserve(self: &Arc<Self>) -> Reservation {
-        Reservation { budget: Arc::clone(self), buffered_bytes: 0, work_bytes: 0, taken_bytes: 0 }
+        Reservation {
+            budget: Arc::clone(self),
+            buffered_bytes: 0,
+            work_bytes: 0,
+            taken_bytes: 0,
+            max_wait: MAX_WAIT,
+            retry_after: Some(RETRY_AFTER),
+        }
+    }
+
+    /// An empty reservation for a reply of the backend. It waits at most for `idle_limit`, since the reply isn't read
+    /// meanwhile. The client shouldn't retry if there is no memory: the backend has done the work.
+    pub(super) fn reserve_for_reply(self: &Arc<Self>, idle_limit: Duration) -> Reservation {
+        let mut reservation = self.reserve();
+        reservation.max_wait = MAX_REPLY_WAIT.min(idle_limit);
+        reservation.retry_after = None;
+        reservation
     }
 
     /// The number of reserved bytes.
@@ -77,18 +100,18 @@ impl ByteBudget {
         self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, grow).is_ok()
     }
 
-    /// Takes bytes, waiting until there are enough.
-    async fn take(&self, bytes: usize) -> Result<(), ProxyError> {
-        let deadline = Instant::now() + MAX_WAIT;
+    /// Takes bytes, waiting until there are enough. Returns whether there were.
+    async fn take(&self, bytes: usize, max_wait: Duration) -> bool {
+        let deadline = Instant::now() + max_wait;
         loop {
             let mut released = pin!(self.released.notified());
             // Registered before the attempt, so that a release in between isn't missed.
             released.as_mut().enable();
             if self.try_take(bytes) {
-                return Ok(());
+                return true;
             }
             if timeout_at(deadline, released).await.is_err() {
-                return Err(ProxyError::MemoryFull { limit_bytes: self.limit_bytes, retry_after: RETRY_AFTER });
+                return false;
             }
         }
     }
@@ -155,7 +178,10 @@ impl Reservation {
     async fn resize(&mut self, buffered_bytes: usize, work_bytes: usize) -> Result<(), ProxyError> {
         if !self.try_resize(buffered_bytes, work_bytes) {
             let wanted = self.total(buffered_bytes, work_bytes);
-            self.budget.take(wanted - self.taken_bytes).await?;
+            if !self.budget.take(wanted - self.taken_bytes, self.max_wait).await {
+                let (limit_bytes, retry_after) = (self.budget.limit_bytes, self.retry_after);
+                return Err(ProxyError::MemoryFull { limit_bytes, retry_after });
+            }
             self.taken_bytes = wanted;
             (self.buffered_bytes, self.work_bytes) = (buffered_bytes, work_bytes);
         }
@@ -201,7 +227,7 @@ mod tests {
     use futures_util::FutureExt;
     use tokio::time::Instant;
 
-    use super::{ByteBudget, COPIES, MAX_WAIT, VALUE_BYTES};
+    use super::{ByteBudget, COPIES, MAX_REPLY_WAIT, MAX_WAIT, VALUE_BYTES};
     use crate::error::ProxyError;
 
     #[tokio::test(start_paused = true)]
@@ -221,6 +247,19 @@ mod tests {
         assert_eq!(budget.used_bytes(), 100);
         drop((first, second));
         assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_waits_longer_but_not_longer_than_the_backend_may_pause() {
+        let budget = Arc::new(ByteBudget::new(100));
+        let mut held = budget.reserve();
+        held.set_buffered(100).await.unwrap();
+        for (idle_limit, expected) in [(MAX_REPLY_WAIT * 2, MAX_REPLY_WAIT), (MAX_WAIT * 2, MAX_WAIT * 2)] {
+            let began = Instant::now();
+            let refused = budget.reserve_for_reply(idle_limit).set_buffered(1).await;
+            assert!(matches!(refused, Err(ProxyError::MemoryFull { retry_after: None, .. })), "{refused:?}");
+            assert_eq!(began.elapsed(), expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -242,7 +242,7 @@ where
         let mut context = Context {
             headers: &parts.headers,
             key: key_name(parts),
-            path_model: parts.extensions.get::<PathModel>().map(|model| model.0.as_str()),
+            path_model: PathModel::of(parts),
             commands: command_hint::current(),
             models,
             warnings: Warnings::default(),

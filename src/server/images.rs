@@ -79,7 +79,7 @@ impl Images {
 
     /// Decodes and translates a request. `memory` is that of its body.
     async fn plan(&self, parts: &Parts, body: Bytes, mut memory: Reservation) -> Result<Plan, ProxyError> {
-        let path_model = parts.extensions.get::<PathModel>().map(|model| model.0.as_str());
+        let path_model = PathModel::of(parts);
         let mut plan = if multipart::is_multipart(&parts.headers) {
             // The parts share one copy of the body; base64 adds a third.
             memory.set_buffered(body.len().saturating_mul(3)).await?;
@@ -130,11 +130,15 @@ impl SideApi for Images {
             return Relay::Images(self.head_timeout).respond(request, record).await;
         }
         let forwarded = request.forwarded();
-        let SideRequest { parts, body, token, services, .. } = request;
+        let SideRequest { parts, body, mut token, services, .. } = request;
         let owned_record = record.as_mut().ok_or(ProxyError::Internal)?;
         let memory = owned_record.take_memory().unwrap_or_else(|| self.memory.reserve());
         let Plan { body, count, mode, warnings, memory } = self.plan(&parts, body, memory).await?;
         owned_record.set_model(&self.model, mode);
+        // A failed call may have been billed.
+        token.retry_only_unaccepted();
+        // Once for all calls: only one call may be let through if the quota is exhausted.
+        services.upstream.check_quota(&self.model, &token)?;
         let served = served_request(&parts, &self.model, &token.bearer().account.id);
         let call = RepeatedCall {
             upstream: Arc::clone(&services.upstream),
@@ -182,7 +186,6 @@ async fn document(
 /// The response with all images. Has the headers of the last reply, which has the latest quota.
 fn joined(mut images: Vec<CompletedImage>, mut record: RequestRecord) -> Result<Response, ProxyError> {
     let headers = images.last_mut().map(|latest| std::mem::take(&mut latest.headers)).ok_or(ProxyError::Internal)?;
-    images.sort_by_key(|image| image.index);
     let (replies, memory): (Vec<ImageReply>, Vec<Reservation>) =
         images.into_iter().map(|image| (image.reply, image.memory)).unzip();
     let pieces = images::document::join(&replies);
@@ -195,7 +198,7 @@ fn joined(mut images: Vec<CompletedImage>, mut record: RequestRecord) -> Result<
     Ok(response)
 }
 
-/// What the images are counted as.
+/// The key, account and model that the images are counted for.
 fn served_request(parts: &Parts, model: &str, account: &str) -> ServedRequest {
     let (key, account) = (key_name(parts).map(str::to_owned), account.to_owned());
     let conversation = ConversationKey { key, account, cache_key: String::new() };

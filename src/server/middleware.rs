@@ -84,7 +84,7 @@ pub(super) async fn authorize(
             next.run(Request::from_parts(parts, body)).await
         }
         // The route refuses it: the endpoint isn't supported, so an error about the content type would be misleading.
-        Err(ProxyError::UnsupportedMediaType) if unsupported::is_upload(&parts) => {
+        Err(ProxyError::UnsupportedMediaType { .. }) if unsupported::is_upload(&parts) => {
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => {

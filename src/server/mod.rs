@@ -109,7 +109,7 @@ pub struct Settings {
     pub image_model: String,
     /// Time limit for the head of the response with an image (`images.timeout`).
     pub image_timeout: Duration,
-    /// Maximum size of a recording to transcribe (`audio.max_bytes`).
+    /// Maximum size of an audio file to transcribe (`audio.max_bytes`).
     pub audio_limit_bytes: u64,
     /// Time limit for the head of the response with a transcription (`audio.timeout`).
     pub audio_timeout: Duration,

@@ -19,8 +19,13 @@ use crate::blocking::off_thread;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::form::FormPart;
 
-/// The endpoints that accept forms, by their canonical paths.
-const PATHS: [&str; 2] = ["/v1/images/edits", "/v1/audio/transcriptions"];
+/// The endpoints that accept forms, by their canonical paths, and how to send one.
+const ENDPOINTS: [(&str, &str); 2] = [
+    ("/v1/images/edits", "as multipart/form-data (curl: -F image=@photo.png -F prompt='…') or as application/json"),
+    ("/v1/audio/transcriptions", "as multipart/form-data (curl: -F file=@speech.mp3)"),
+];
+/// How to send requests to other endpoints.
+const JSON: &str = "with the header 'content-type: application/json' (curl: -H 'content-type: application/json')";
 /// Maximum number of parts: 16 images, and more text than any API has.
 const MAX_PARTS: usize = 64;
 
@@ -34,8 +39,18 @@ const MULTIPART: &str = "multipart/form-data";
 
 /// Whether a request sends a form to an endpoint that accepts one.
 pub(super) fn is_accepted(request: &Parts) -> bool {
-    let path = request.extensions.get::<CanonicalPath>().map(|canonical| canonical.path.as_str());
-    is_multipart(&request.headers) && path.is_some_and(|path| PATHS.contains(&path))
+    is_multipart(&request.headers) && form_endpoint(request).is_some()
+}
+
+/// How to send a request to this endpoint, for the error about another content type.
+pub(super) fn expected_body(request: &Parts) -> &'static str {
+    form_endpoint(request).unwrap_or(JSON)
+}
+
+/// How to send a form to the endpoint of a request; `None` if it accepts none.
+fn form_endpoint(request: &Parts) -> Option<&'static str> {
+    let canonical = request.extensions.get::<CanonicalPath>()?;
+    ENDPOINTS.into_iter().find(|(path, _)| *path == canonical.path).map(|(_, form)| form)
 }
 
 /// Reads the parts of a form.

@@ -6,12 +6,20 @@
 use std::borrow::Cow;
 
 use http::Uri;
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use percent_encoding::percent_decode_str;
 
 /// The model that an Azure-style path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PathModel(pub(super) String);
+
+impl PathModel {
+    /// The model that the path of a request names.
+    pub(super) fn of(request: &Parts) -> Option<&str> {
+        request.extensions.get::<Self>().map(|model| model.0.as_str())
+    }
+}
 
 /// A prefix that both the base URL and the client have added to the path. Reported if the path doesn't exist.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -126,6 +126,10 @@ impl SideApi for Relay {
         if matches!(self, Self::Account(_)) {
             check_admin(&request.parts)?;
         }
+        if matches!(self, Self::Images(_)) {
+            // A failed call may have been billed.
+            request.token.retry_only_unaccepted();
+        }
         let call = self.call(&request);
         if let (Some(record), Some(model)) = (record.as_ref(), &call.model) {
             record.set_model(model, Mode::Document);

@@ -33,14 +33,14 @@ const UNSUPPORTED: [UnsupportedApi; 6] = [
         instead: "all models are ready to use, and GET /api/tags lists them",
     },
     UnsupportedApi {
-        paths: &["/v1/audio", "/v1/audio/{*rest}"],
-        service: "speech or translation of recordings",
+        paths: &["/v1/audio/speech", "/v1/audio/translations"],
+        service: "API for speech or for translating audio",
         instead: "configure a local speech program or another provider for voice in your client (transcriptions are \
                   served at /v1/audio/transcriptions)",
     },
     UnsupportedApi {
-        paths: &["/v1/images", "/v1/images/{*rest}"],
-        service: "other image endpoint",
+        paths: &["/v1/images", "/v1/images/variations"],
+        service: "image endpoint at this path",
         instead: "use /v1/images/generations or /v1/images/edits",
     },
     UnsupportedApi {
@@ -66,15 +66,12 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     })
 }
 
-/// A path below one of these folders that is served, but accepts no uploads.
-const SERVED: &str = "/v1/images/generations";
-
-/// Whether a request uploads a file to one of these paths, such as an audio recording.
+/// Whether a request uploads a file to one of these paths, such as an audio file to translate.
 pub(super) fn is_upload(request: &Parts) -> bool {
     let path = request.extensions.get::<CanonicalPath>().map(|canonical| canonical.path.as_str()).unwrap_or_default();
     let covers = |route: &&str| match route.strip_suffix("{*rest}") {
         Some(folder) => path.starts_with(folder),
         None => path == *route,
     };
-    is_multipart(&request.headers) && path != SERVED && UNSUPPORTED.iter().flat_map(|api| api.paths).any(covers)
+    is_multipart(&request.headers) && UNSUPPORTED.iter().flat_map(|api| api.paths).any(covers)
 }

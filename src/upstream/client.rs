@@ -1,7 +1,8 @@
 //! Sends HTTP requests to the backend and classifies failures.
 //!
-//! Bodies that aren't event streams are read up to a limit of their decoded size. Every wait has a timeout, and dropping
-//! the future cancels the request. Repeats a request only if its connection was stale (see `net`); redirects are failures.
+//! Bodies that aren't event streams are read up to a limit of their decoded size. Every wait has a timeout, and
+//! dropping the future cancels the request. Repeats a request only if its connection was stale (see `net`); redirects
+//! are failures.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub(super) async fn open_stream(
     request: HttpRequest<'_>,
     recording: Option<&Recording>,
 ) -> Result<(HeaderMap, ResponseBody), ProxyError> {
-    let response = send(http, request).await?;
+    let response = send(http, request, unreachable).await?;
     let content_type = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
     let is_document = ["text/html", "application/json"].iter().any(|document| content_type.starts_with(document));
     if !response.status().is_success() || is_document {
@@ -76,7 +77,9 @@ pub(super) async fn open_document(
     request: HttpRequest<'_>,
     recording: Option<&Recording>,
 ) -> Result<(HeaderMap, ResponseBody), ProxyError> {
-    let response = send(http, request).await.map_err(|error| match error {
+    // The backend may have begun to work on the document.
+    let on_break = |cause| ProxyError::Truncated { cause: Some(cause) };
+    let response = send(http, request, on_break).await.map_err(|error| match error {
         ProxyError::Silent { phase: Phase::FirstEvent, limit } => ProxyError::Silent { phase: Phase::Document, limit },
         error => error,
     })?;
@@ -101,7 +104,7 @@ pub(super) async fn fetch(
     limit_bytes: usize,
 ) -> Result<(HeaderMap, Bytes), ProxyError> {
     let deadline = Instant::now() + request.limit;
-    let response = send(http, request).await?;
+    let response = send(http, request, unreachable).await?;
     if response.status() != StatusCode::OK {
         return Err(read_failure(response, None).await);
     }
@@ -110,7 +113,13 @@ pub(super) async fn fetch(
     end.map(|()| (headers, bytes))
 }
 
-async fn send(http: &HttpClient, request: HttpRequest<'_>) -> Result<reqwest::Response, ProxyError> {
+/// Sends a request. `on_break` is the error if the connection breaks before the head of the response; its argument is
+/// the cause.
+async fn send(
+    http: &HttpClient,
+    request: HttpRequest<'_>,
+    on_break: fn(String) -> ProxyError,
+) -> Result<reqwest::Response, ProxyError> {
     let HttpRequest { method, endpoint, path, mut headers, accept_encoding, body, limit } = request;
     headers.extend(accept_encoding.header_value().map(|value| (ACCEPT_ENCODING, value)));
     let prepare = |client: &reqwest::Client| {
@@ -125,9 +134,14 @@ async fn send(http: &HttpClient, request: HttpRequest<'_>) -> Result<reqwest::Re
         Ok(Err(SendError::Transport(error))) if error.is_connect() && error.is_timeout() => {
             Err(ProxyError::Silent { phase: Phase::Connecting, limit: http.connect_timeout() })
         }
-        Ok(Err(SendError::Transport(error))) => Err(ProxyError::Unreachable { cause: error_chain(&error) }),
+        Ok(Err(SendError::Transport(error))) if error.is_connect() => Err(unreachable(error_chain(&error))),
+        Ok(Err(SendError::Transport(error))) => Err(on_break(error_chain(&error))),
         Err(_) => Err(ProxyError::Silent { phase: Phase::FirstEvent, limit }),
     }
+}
+
+fn unreachable(cause: String) -> ProxyError {
+    ProxyError::Unreachable { cause }
 }
 
 /// Reads the body of a failure response, or of one that isn't an event stream, and classifies it. A body with an

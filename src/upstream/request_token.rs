@@ -87,6 +87,12 @@ impl RequestToken {
         &self.bearer
     }
 
+    /// Limits the retries to failures from before the backend has accepted a request, for requests that may be billed
+    /// even if they fail.
+    pub fn retry_only_unaccepted(&mut self) {
+        self.retries.retry_only_unaccepted();
+    }
+
     /// A token for a request that belongs to the same client request, with the same retries left.
     pub(super) fn fork(&self) -> Self {
         Self {

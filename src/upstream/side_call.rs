@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
@@ -23,6 +24,7 @@ use super::response_body::ResponseBody;
 use super::retry_policy::{Change, random_jitter};
 use super::{ForwardedHeaders, RequestToken, Upstream, headers, region};
 use crate::blocking::off_thread;
+use crate::content_encoding::content_encoding;
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError};
 use crate::token_source::Bearer;
@@ -61,6 +63,8 @@ pub struct SideResponse {
     pub headers: HeaderMap,
     /// The backend's request id, for the log.
     pub request_id: Option<String>,
+    /// The size of the body in bytes, if the backend announces it and doesn't compress the body.
+    pub announced_bytes: Option<u64>,
     body: ResponseBody,
     recording: Option<Recording>,
     idle_limit: Duration,
@@ -74,12 +78,28 @@ impl Upstream {
     /// The failure of the last attempt; the failure of the limit that the model counts against, if it is known to be
     /// exhausted.
     pub async fn call(&self, call: &SideCall, token: &mut RequestToken) -> Result<SideResponse, ProxyError> {
-        if let Some(model) = &call.model
-            && let Some(failure) = self.quota.exhausted(&token.bearer().account.id, model)
-        {
-            self.counters.quota_refusals.fetch_add(1, Ordering::Relaxed);
-            return Err(ProxyError::Upstream(Box::new(failure)));
+        if let Some(model) = &call.model {
+            self.check_quota(model, token)?;
         }
+        self.call_unchecked(call, token).await
+    }
+
+    /// Checks whether the limit that the model counts against is known to be exhausted. After a success, the caller has
+    /// to make a call: it may be the one that finds out whether the limit is still exhausted.
+    ///
+    /// # Errors
+    /// The failure that exhausted the limit.
+    pub fn check_quota(&self, model: &str, token: &RequestToken) -> Result<(), ProxyError> {
+        let Some(failure) = self.quota.exhausted(&token.bearer().account.id, model) else { return Ok(()) };
+        self.counters.quota_refusals.fetch_add(1, Ordering::Relaxed);
+        Err(ProxyError::Upstream(Box::new(failure)))
+    }
+
+    /// Makes a call for a request whose quota was checked, which may have several.
+    ///
+    /// # Errors
+    /// As [`Self::call`], without the check.
+    pub async fn call_unchecked(&self, call: &SideCall, token: &mut RequestToken) -> Result<SideResponse, ProxyError> {
         loop {
             match self.attempt_call(call, token.bearer()).await {
                 Ok(response) => {
@@ -196,11 +216,18 @@ impl SideResponse {
         Self {
             headers: client_headers,
             request_id: headers::request_id(received).map(str::to_owned),
+            announced_bytes: announced_bytes(received),
             body,
             recording: None,
             idle_limit,
             timer: Box::pin(sleep_until(Instant::now() + idle_limit)),
         }
+    }
+
+    /// Maximum time between two chunks of the body (`upstream.idle_timeout`).
+    #[must_use]
+    pub fn idle_limit(&self) -> Duration {
+        self.idle_limit
     }
 
     /// Reads the whole body.
@@ -218,6 +245,12 @@ impl SideResponse {
         }
         Ok(body.into())
     }
+}
+
+/// The size of a body that isn't compressed.
+fn announced_bytes(received: &HeaderMap) -> Option<u64> {
+    let is_plain = matches!(content_encoding(received).as_str(), "" | "identity");
+    headers::text(received, CONTENT_LENGTH.as_str())?.parse().ok().filter(|_| is_plain)
 }
 
 /// The chunks of the body, up to its end or the first error.

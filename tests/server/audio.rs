@@ -1,4 +1,4 @@
-//! Transcription: a recording in OpenAI's form is sent in the backend's, and the text comes back.
+//! Transcription: an audio file in OpenAI's form is sent in the backend's, and the text comes back.
 
 use serde_json::json;
 
@@ -10,10 +10,10 @@ use crate::{Bench, Launch, SECOND};
 
 const TRANSCRIBE: &str = "/backend-api/transcribe";
 const PATH: &str = "/v1/audio/transcriptions";
-/// A recording with bytes that are special in JSON and in forms.
+/// An audio file with bytes that are special in JSON and in forms.
 const WAV: &[u8] = b"RIFF\0\xff\r\n--X-2 \\ud83d\xef\xbb\xbf";
 
-fn recording(parts: &[Part<'_>]) -> Ask {
+fn upload(parts: &[Part<'_>]) -> Ask {
     let own = [("file", Some("my secret.wav"), "audio/wav", WAV), ("model", None, "", b"whisper-1")];
     form(PATH, &[&own, parts].concat())
 }
@@ -31,9 +31,9 @@ fn code(answer: &Answer) -> (u16, Option<String>, Option<String>) {
 }
 
 #[tokio::test]
-async fn a_recording_is_sent_with_its_language_and_nothing_else() {
+async fn an_audio_file_is_sent_with_its_language_and_nothing_else() {
     let bench = transcribing(|launch| launch).await;
-    let ask = recording(&[text("language", "de"), text("prompt", "names"), text("temperature", "0")]);
+    let ask = upload(&[text("language", "de"), text("prompt", "names"), text("temperature", "0")]);
     let answer = ask.header("authorization", "Bearer any").send(&bench.proxy).await;
     assert_eq!((answer.status, answer.text()), (200, r#"{"text":"Gr\u00fc\u00dfe 👋","new":1}"#));
     assert_eq!(answer.header("content-type"), "application/json");
@@ -66,18 +66,49 @@ async fn a_response_can_be_plain_text() {
 }
 
 #[tokio::test]
+async fn fields_without_a_meaning_for_the_backend_may_have_any_content() {
+    let bench = transcribing(|launch| launch).await;
+    let speaker = format!("data:audio/wav;base64,{}", "A".repeat(430_000));
+    let parts = [
+        text("top_p", "1"),
+        text("seed", "x"),
+        text("known_speaker_references[]", &speaker),
+        ("other", Some("b.bin"), "", b"\xff"),
+        text("languages[]", "de"),
+    ];
+    let answer = upload(&parts).send(&bench.proxy).await;
+    let warnings = "ignored:top_p, ignored:seed, ignored:known_speaker_references, ignored:other";
+    assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, warnings), "{}", answer.text());
+    let sent = String::from_utf8_lossy(&bench.upstream.requests("/transcribe").remove(0).body).into_owned();
+    assert!(sent.contains("name=\"language\"\r\n\r\nde\r\n"), "a single language is passed on: {sent}");
+}
+
+#[tokio::test]
+async fn a_deployment_is_the_model_of_a_form_without_one() {
+    let bench = transcribing(|launch| launch).await;
+    for (deployment, parts, warnings) in
+        [("whisper", &[][..], ""), ("speech", &[], "ignored:model"), ("speech", &[text("model", "whisper-1")], "")]
+    {
+        let parts = [&[("file", Some("note.oga"), "", WAV)], parts].concat();
+        let path = format!("/openai/deployments/{deployment}/audio/transcriptions");
+        let answer = form(&path, &parts).send(&bench.proxy).await;
+        assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, warnings), "{deployment}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_backend_does_not_offer_is_refused_by_name_without_a_call() {
     let bench = transcribing(|launch| launch.setting("audio.max_bytes", "1KiB")).await;
     let invalid = |code: &str, param: &str| (400, Some(code.to_owned()), Some(param.to_owned()));
     for (ask, expected) in [
-        (recording(&[text("response_format", "verbose_json")]), invalid("unsupported_value", "response_format")),
-        (recording(&[text("response_format", "vtt")]), invalid("unsupported_value", "response_format")),
-        (recording(&[text("stream", "true")]), invalid("unsupported_value", "stream")),
+        (upload(&[text("response_format", "verbose_json")]), invalid("unsupported_value", "response_format")),
+        (upload(&[text("response_format", "vtt")]), invalid("unsupported_value", "response_format")),
+        (upload(&[text("stream", "true")]), invalid("unsupported_value", "stream")),
         (
-            recording(&[text("timestamp_granularities[]", "word")]),
+            upload(&[text("timestamp_granularities[]", "word")]),
             invalid("unsupported_parameter", "timestamp_granularities"),
         ),
-        (recording(&[text("include[]", "logprobs")]), invalid("unsupported_parameter", "include")),
+        (upload(&[text("include[]", "logprobs")]), invalid("unsupported_parameter", "include")),
         (form(PATH, &[text("model", "whisper-1")]), invalid("missing_required_parameter", "file")),
         (form(PATH, &[("file", Some("a.txt"), "text/plain", b"x")]), invalid("invalid_value", "file")),
         (
@@ -110,7 +141,7 @@ async fn failures_of_the_backend_are_errors_in_openai_s_form() {
     ] {
         let bench = Bench::with(|launch| launch.setting("audio.timeout", "300ms")).await;
         bench.upstream.on(TRANSCRIBE, script);
-        let answer = recording(&[]).send(&bench.proxy).await;
+        let answer = upload(&[]).send(&bench.proxy).await;
         assert_eq!(code(&answer), (status, Some(expected.to_owned()), None), "{}", answer.text());
     }
 }
@@ -119,7 +150,7 @@ async fn failures_of_the_backend_are_errors_in_openai_s_form() {
 async fn a_client_that_disconnects_cancels_the_call() {
     let bench = Bench::new().await;
     bench.upstream.on(TRANSCRIBE, Script::silence());
-    let sent = recording(&[]).fire(&bench.proxy).await;
+    let sent = upload(&[]).fire(&bench.proxy).await;
     bench.upstream.received("/transcribe", 1).await;
     drop(sent);
     assert!(bench.upstream.hung_up(1, 5 * SECOND).await);

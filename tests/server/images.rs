@@ -1,5 +1,7 @@
 //! The Images API: requests in OpenAI's form become those of the official client, one for each image.
 
+mod failures;
+
 use serde_json::{Value, json};
 
 use crate::fake::{Gate, Script};
@@ -33,7 +35,10 @@ fn reply(image: &str) -> String {
 }
 
 fn generated(image: &str) -> Script {
-    Script::answer(200, &[("content-type", "application/json"), ("x-codex-active-limit", "codex")], &reply(image))
+    let (body, kind, limit) = (reply(image), "application/json", "codex");
+    let length = body.len().to_string();
+    let headers = [("content-type", kind), ("content-length", &*length), ("x-codex-active-limit", limit)];
+    Script::answer(200, &headers, &body)
 }
 
 fn failed(status: u16, code: &str) -> Script {
@@ -45,6 +50,11 @@ async fn serving(change: impl FnOnce(crate::Launch) -> crate::Launch) -> Bench {
     bench.upstream.on(GENERATIONS, generated("AAAA"));
     bench.upstream.on(EDITS, generated("BBBB"));
     bench
+}
+
+/// Limits that two images of 800,000 bytes exceed.
+fn small_memory(launch: crate::Launch) -> crate::Launch {
+    launch.setting("limits.body", "1MiB").setting("limits.memory", "1MiB")
 }
 
 impl Bench {
@@ -113,21 +123,43 @@ async fn a_document_has_the_values_of_the_backend() {
 async fn every_spelling_of_the_paths_is_served() {
     let bench = serving(|launch| launch.setting("images.model", "gpt-image-9")).await;
     for prefix in ["/v1", "", "/openai/v1", "/openai", "/backend-api/codex", "/openai/deployments/dall-e-3"] {
-        let body = json!({"prompt": "x", "images": [{"image_url": "data:image/png;base64,QUJD"}]});
-        for operation in [GENERATIONS, EDITS] {
+        let edit = json!({"prompt": "x", "images": [{"image_url": "data:image/png;base64,QUJD"}]});
+        for (operation, body) in [(GENERATIONS, json!({"prompt": "x"})), (EDITS, edit)] {
             let path = format!("{prefix}{operation}?api-version=2025-04-01-preview");
             let answer = Ask::post(&path, &body).send(&bench.proxy).await;
             assert_eq!(answer.status, 200, "{path}: {}", answer.text());
             assert_eq!(bench.upstream.requests(operation).pop().unwrap().json()["model"], "gpt-image-9");
         }
     }
-    let other = Ask::post("/openai/deployments/gpt-5.5/images/generations", &json!({"prompt": "x"}));
-    let answer = other.send(&bench.proxy).await;
-    assert_eq!((answer.status, answer.error()["param"].as_str()), (400, Some("model")));
     let answer = Ask::post("/v1/images/variations", &json!({})).send(&bench.proxy).await;
     assert_eq!(code(&answer), (501, "unsupported_endpoint".to_owned()));
     let answer = Ask::get("/v1/images/edits").send(&bench.proxy).await;
     assert_eq!((answer.status, answer.header("allow")), (405, "POST"));
+}
+
+#[tokio::test]
+async fn a_deployment_is_a_model_that_the_client_can_not_leave_out() {
+    let bench = serving(|launch| launch).await;
+    for (deployment, body, warnings) in [
+        ("gpt-image-2", json!({}), ""),
+        ("gpt-image-1", json!({}), "clamped:model"),
+        ("my-images", json!({}), "clamped:model"),
+        ("my-images", json!({"model": "my-images"}), "clamped:model"),
+        ("my-images", json!({"model": "gpt-image-2"}), ""),
+        ("dall-e-3", json!({}), "clamped:response_format, clamped:model"),
+        ("dall-e-3", json!({"response_format": "b64_json"}), "clamped:model"),
+    ] {
+        let mut request = body.clone();
+        request["prompt"] = json!("x");
+        let path = format!("/openai/deployments/{deployment}/images/generations");
+        let answer = Ask::post(&path, &request).send(&bench.proxy).await;
+        assert_eq!((answer.status, answer.header("x-proxy-warnings")), (200, warnings), "{deployment} {body}");
+    }
+    let answer = generation(&json!({"model": "dall-e-3"})).send(&bench.proxy).await;
+    assert_eq!(answer.header("x-proxy-warnings"), "clamped:response_format, clamped:model", "its default is a URL");
+    let answer = generation(&json!({"model": "x".repeat(1_000_000)})).send(&bench.proxy).await;
+    assert_eq!((answer.status, answer.error()["param"].as_str()), (400, Some("model")));
+    assert!(answer.text().len() < 1000, "the error has an excerpt of the name");
 }
 
 #[tokio::test]
@@ -144,6 +176,7 @@ async fn several_images_are_generated_at_the_same_time_and_joined() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let mut images: Vec<_> =
         answer.json()["data"].as_array().unwrap().iter().map(|data| data["b64_json"].to_string()).collect();
+    // They are in the order in which they were completed.
     images.sort();
     assert_eq!(images, [r#""AAAA""#, r#""BBBB""#, r#""CCCC""#]);
     let usage = json!({"input_tokens": 9, "input_tokens_details": {"image_tokens": 0, "text_tokens": 9}, "output_tokens": 60, "total_tokens": 69});
@@ -161,6 +194,10 @@ async fn invalid_requests_are_refused_by_name_without_a_call() {
         (generation(&json!({"prompt": ""})), "prompt"),
         (generation(&json!({"model": "gpt-5.5"})), "model"),
         (generation(&json!({"mask": "x"})), "mask"),
+        (generation(&json!({"image": "data:image/png;base64,QUJD"})), "image"),
+        (generation(&json!({"images": [{"image_url": "data:image/png;base64,QUJD"}]})), "images"),
+        (Ask::post("/v1/images/edits", &json!({"prompt": "x", "image": "data:image/png;base64,QUJD"})), "image"),
+        (edit(&[("image[]", Some("b.png"), "image/png", PNG); 16]), "image"),
         (edit(&[("mask", Some("m.png"), "image/png", PNG)]), "mask"),
         (edit(&[("image", Some("a.gif"), "image/gif", b"GIF89a")]), "image"),
         (edit(&[text("n", "9")]), "n"),
@@ -170,6 +207,8 @@ async fn invalid_requests_are_refused_by_name_without_a_call() {
         let answer = ask.send(&bench.proxy).await;
         assert_eq!((answer.status, answer.error()["param"].as_str()), (400, Some(param)), "{}", answer.text());
     }
+    let answer = generation(&json!({"image": "x"})).send(&bench.proxy).await;
+    assert!(answer.text().contains("/v1/images/edits"), "{}", answer.text());
     let torn = edit(&[]).header("content-type", "multipart/form-data; boundary=other").send(&bench.proxy).await;
     assert_eq!(torn.status, 400, "{}", torn.text());
     let broken = Ask::raw("/v1/images/generations", "{").send(&bench.proxy).await;
@@ -205,71 +244,6 @@ async fn an_edit_sends_its_files_as_data_urls() {
     let body = crate::input::encode("gzip", compressed.content()).await;
     let answer = compressed.with_content(body).send(&bench.proxy).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-}
-
-#[tokio::test]
-async fn failures_of_the_backend_are_errors_in_openai_s_form() {
-    let page = "<html><title>Just a moment...</title></html>";
-    let usage =
-        json!({"error": {"type": "usage_limit_reached", "message": "Used up.", "resets_in_seconds": 900}}).to_string();
-    for (script, status, expected) in [
-        (failed(403, "not_in_plan"), 403, "not_in_plan"),
-        (failed(400, "moderation_blocked"), 400, "moderation_blocked"),
-        (failed(400, "content_policy_violation"), 400, "content_policy_violation"),
-        (Script::json(429, &usage), 429, "usage_limit_reached"),
-        (Script::answer(403, &[("content-type", "text/html")], page), 502, "cloudflare_challenge"),
-        (Script::stream(&[]).chunk("{\"data\":[{\"b64_json\":\"AAAA").cut(), 502, "upstream_stream_truncated"),
-        (Script::json(200, "{\"data\":[{\"b64_json\":\"AAAA"), 502, "upstream_stream_damaged"),
-        (Script::json(200, "{\"data\":[]}"), 502, "upstream_stream_damaged"),
-        (Script::silence(), 504, "upstream_timeout"),
-        (Script::stream(&[]).chunk("{").hang(), 504, "upstream_timeout"),
-    ] {
-        let bench =
-            Bench::with(|launch| launch.setting("images.timeout", "300ms").setting("upstream.idle_timeout", "300ms"))
-                .await;
-        bench.upstream.on(GENERATIONS, script);
-        for stream in [false, true] {
-            let answer = generation(&json!({"stream": stream, "n": 2})).send(&bench.proxy).await;
-            assert_eq!(code(&answer), (status, expected.to_owned()), "{}", answer.text());
-            assert_eq!(answer.header("x-should-retry"), "false", "a further image would be billed");
-        }
-        if status == 429 {
-            assert!(bench.call_count() <= 2, "the second request isn't sent");
-        }
-        becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
-    }
-}
-
-#[tokio::test]
-async fn a_failure_of_one_image_fails_the_request_and_cancels_the_others() {
-    for stream in [false, true] {
-        let bench = Bench::new().await;
-        let gate = Gate::default();
-        bench.upstream.on(GENERATIONS, Script::silence());
-        bench.upstream.on(GENERATIONS, Script::default().gate(&gate).chained(failed(400, "moderation_blocked")));
-        let sent = generation(&json!({"n": 2, "stream": stream})).fire(&bench.proxy).await;
-        bench.upstream.received(GENERATIONS, 2).await;
-        gate.open();
-        let answer = sent.open().await.rest().await;
-        assert_eq!(code(&answer), (400, "moderation_blocked".to_owned()));
-        assert!(bench.upstream.hung_up(1, 5 * SECOND).await, "the other call is cancelled");
-    }
-}
-
-#[tokio::test]
-async fn a_complete_image_is_counted_even_if_another_one_fails() {
-    let bench = Bench::new().await;
-    let gate = Gate::default();
-    bench.upstream.on(GENERATIONS, generated("AAAA"));
-    bench.upstream.on(GENERATIONS, Script::default().gate(&gate).chained(failed(400, "moderation_blocked")));
-    let sent = generation(&json!({"n": 2})).fire(&bench.proxy).await;
-    let call_bytes = bench.upstream.received(GENERATIONS, 2).await[0].body.len();
-    let held_bytes = reply("AAAA").len() + call_bytes;
-    becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", held_bytes as u64).await;
-    gate.open();
-    assert_eq!(sent.open().await.rest().await.status, 400);
-    let totals = Ask::get("/usage?since=today").send(&bench.proxy).await.json()["totals"]["sum"].clone();
-    assert_eq!([&totals["requests"], &totals["input_tokens"], &totals["output_tokens"]], [1, 3, 20]);
 }
 
 #[tokio::test]
@@ -326,17 +300,36 @@ async fn a_stream_stays_open_while_an_image_is_generated_and_reports_its_failure
 
 #[tokio::test]
 async fn an_image_counts_against_the_memory() {
-    let limit = |launch: crate::Launch| launch.setting("limits.body", "1MiB").setting("limits.memory", "1MiB");
-    let bench = Bench::with(limit).await;
+    let bench = Bench::with(|launch| small_memory(launch).setting("upstream.idle_timeout", "1s")).await;
     bench.upstream.on(GENERATIONS, generated(&"A".repeat(800_000)));
     let answer = generation(&json!({"n": 2})).send(&bench.proxy).await;
     assert_eq!(code(&answer), (503, "memory_limit_reached".to_owned()));
+    let retry = (answer.header("x-should-retry"), answer.header("retry-after"));
+    assert_eq!(retry, ("false", ""), "further images would be billed");
     let large = Ask::raw("/v1/images/generations", vec![b' '; (1 << 20) + 1]).send(&bench.proxy).await;
     assert_eq!(code(&large), (413, "request_too_large".to_owned()));
     becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
     bench.upstream.replace(EDITS, generated("BBBB"));
     let longest = edit(&[("image[]", Some("b.png"), "image/png", &[PNG, &vec![0; 1_000_000]].concat())]);
     assert_eq!(longest.send(&bench.proxy).await.status, 200, "a body of the largest size fits");
+}
+
+#[tokio::test]
+async fn an_image_waits_until_another_one_is_sent_and_its_memory_is_released() {
+    let bench = Bench::with(small_memory).await;
+    bench.upstream.on(GENERATIONS, generated(&"A".repeat(800_000)));
+    let answer = generation(&json!({"n": 2, "stream": true})).send(&bench.proxy).await;
+    let names: Vec<_> = events(&answer).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["image_generation.completed"; 2]);
+    becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 0).await;
+}
+
+#[tokio::test]
+async fn the_announced_size_of_an_image_is_reserved() {
+    let bench = Bench::new().await;
+    bench.upstream.on(GENERATIONS, Script::stream(&[("content-length", "18000000")]).chunk("{").hang());
+    let _sent = generation(&json!({})).fire(&bench.proxy).await;
+    becomes(&bench.proxy, "codex_proxy_memory_reserved_bytes", 18_000_000).await;
 }
 
 #[tokio::test]

@@ -33,8 +33,8 @@ async fn a_web_page_can_not_upload() {
     bench.upstream.on("/backend-api/transcribe", Script::json(200, r#"{"text":"hi"}"#));
     let call_count = || bench.upstream.requests("/edits").len() + bench.upstream.requests("/transcribe").len();
     let edit = [("image", Some("a.png"), "image/png", b"\x89PNG".as_slice()), text("prompt", "bluer")];
-    let recording = [("file", Some("a.wav"), "audio/wav", b"RIFF".as_slice())];
-    for ask in [form("/v1/images/edits", &edit), form("/v1/audio/transcriptions", &recording)] {
+    let audio = [("file", Some("a.wav"), "audio/wav", b"RIFF".as_slice())];
+    for ask in [form("/v1/images/edits", &edit), form("/v1/audio/transcriptions", &audio)] {
         let before = call_count();
         for (name, value, expected) in [
             ("origin", "https://evil.invalid", "foreign_origin"),
@@ -63,5 +63,19 @@ async fn other_endpoints_accept_no_forms() {
     for path in ["/v1/images/generations", "/v1/chat/completions", "/v1/responses", "/v1/alpha/search"] {
         let answer = form(path, &[text("prompt", "x")]).send(&bench.proxy).await;
         assert_eq!((answer.status, answer.error()["code"].as_str()), (415, Some("unsupported_content_type")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_about_the_content_type_says_how_to_send_the_request() {
+    let bench = Bench::new().await;
+    for (path, advice) in [
+        ("/v1/audio/transcriptions", "multipart/form-data (curl: -F file=@speech.mp3)"),
+        ("/images/edits", "multipart/form-data (curl: -F image=@photo.png"),
+        ("/v1/images/generations", "'content-type: application/json'"),
+    ] {
+        let answer = Ask::raw(path, "ID3").header("content-type", "audio/mpeg").send(&bench.proxy).await;
+        assert_eq!(answer.status, 415, "{path}");
+        assert!(answer.text().contains(advice), "{}", answer.text());
     }
 }

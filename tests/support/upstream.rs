@@ -214,14 +214,18 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         if is_handshake && !websocket::meets_handshake(shared.peek(path_of(&request.target)).as_ref()) {
             return websocket::serve(stream, request, shared).await;
         }
+        let mut is_chunked = true;
         for step in shared.take(request).0 {
             match step {
                 Step::Head(status, headers) => {
+                    is_chunked = !headers.iter().any(|(name, _)| name == "content-length");
                     let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-                    let head =
-                        format!("HTTP/1.1 {status} Status\r\n{}transfer-encoding: chunked\r\n\r\n", lines.concat());
+                    let framing = if is_chunked { "transfer-encoding: chunked\r\n" } else { "" };
+                    let head = format!("HTTP/1.1 {status} Status\r\n{}{framing}\r\n", lines.concat());
                     stream.write_all(head.as_bytes()).await?;
                 }
+                Step::Data(bytes) if !is_chunked => stream.write_all(&bytes).await?,
+                Step::End if !is_chunked => {}
                 Step::Data(bytes) => {
                     let chunk = [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat();
                     stream.write_all(&chunk).await?;

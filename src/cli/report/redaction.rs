@@ -8,10 +8,12 @@ use crate::upstream::{RejectedParam, UnknownName, cassette};
 /// Settings whose values aren't private; a name that ends with a period stands for all settings below it.
 const ALLOWED_SETTINGS: &[&str] = &[
     "allow_other_users",
+    "audio.",
     "auth.scopes",
     "auth.store",
     "chat.",
     "default_model",
+    "images.",
     "limits.",
     "log.format",
     "log.level",
@@ -145,6 +147,9 @@ mod tests {
         for (key, value) in [
             ("timing.drain", "\"1h30m\""),
             ("limits.body", "\"64MiB\""),
+            ("audio.max_bytes", "\"25MiB\""),
+            ("images.model", "\"gpt-image-2\""),
+            ("images.timeout", "\"5m\""),
             ("upstream.transport", "\"sse\""),
             ("auth.scopes", "[\"openid\", \"offline_access\"]"),
             ("keys", "[]"),

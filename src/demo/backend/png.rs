@@ -58,7 +58,44 @@ fn adler32(data: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{adler32, crc32, picture};
+    use async_compression::tokio::bufread::ZlibDecoder;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::{SIGNATURE, adler32, crc32, picture};
+
+    /// The kinds and contents of the chunks, whose checksums must be right.
+    fn chunks(mut rest: &[u8]) -> Vec<(String, Vec<u8>)> {
+        let mut chunks = Vec::new();
+        while let Some((length, tail)) = rest.split_first_chunk() {
+            let length = usize::try_from(u32::from_be_bytes(*length)).unwrap();
+            let (chunk, tail) = tail.split_at(4 + length);
+            let (checksum, tail) = tail.split_first_chunk().unwrap();
+            assert_eq!(crc32(chunk), u32::from_be_bytes(*checksum));
+            chunks.push((String::from_utf8(chunk[..4].to_vec()).unwrap(), chunk[4..].to_vec()));
+            rest = tail;
+        }
+        assert!(rest.is_empty(), "{} bytes after the last chunk", rest.len());
+        chunks
+    }
+
+    #[tokio::test]
+    async fn a_picture_is_a_valid_png() {
+        // More than one block of pixels.
+        let size = 300;
+        let png = picture("fox", size);
+        let chunks = chunks(png.strip_prefix(&SIGNATURE).unwrap());
+        let kinds: Vec<_> = chunks.iter().map(|(kind, data)| (kind.as_str(), data.len())).collect();
+        assert_eq!(
+            (&kinds[..2], kinds[2].0, &kinds[3..]),
+            (&[("IHDR", 13), ("PLTE", 6)][..], "IDAT", &[("IEND", 0)][..])
+        );
+        assert_eq!(chunks[0].1, [&size.to_be_bytes()[..], &size.to_be_bytes(), &[8, 3, 0, 0, 0]].concat());
+        let mut pixels = Vec::new();
+        ZlibDecoder::new(chunks[2].1.as_slice()).read_to_end(&mut pixels).await.unwrap();
+        // Each row begins with the number of its filter.
+        assert_eq!(pixels.len(), 300 * 301);
+        assert!(pixels.chunks(301).all(|row| row[0] == 0 && row[1..].iter().all(|color| *color <= 1)));
+    }
 
     #[test]
     fn checksums_have_their_standard_values() {

@@ -21,7 +21,7 @@ use super::super::json_response::{Refusal, json_response};
 use super::fault::Fault;
 use super::{authenticate, png, quota};
 
-/// The size of the simulated pictures, whatever the request asks for.
+/// The size of the simulated pictures. A request for another size is accepted.
 const PICTURE_SIZE: u32 = 64;
 /// Results of a search, per query.
 const RESULTS: usize = 2;

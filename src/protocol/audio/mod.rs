@@ -1,7 +1,7 @@
-//! OpenAI's Audio API: transcription of a recording.
+//! OpenAI's Audio API: transcription of an audio file.
 //!
 //! [`request`] reads the form of a client, [`translate`] writes the backend's, and [`document`] converts the reply. The
-//! backend accepts a recording and its language, and replies with the text: no timestamps, speakers or streaming.
+//! backend accepts an audio file and its language, and replies with the text: no timestamps, speakers or streaming.
 
 pub mod document;
 pub mod request;

@@ -1,18 +1,18 @@
 //! Reads the form of a transcription request.
 //!
-//! What would give the response another form is refused; what only guides the transcription is ignored with a warning.
+//! Fields that would change the form of the response are refused; fields that only guide the transcription are ignored
+//! with a warning.
 
 use std::borrow::Cow;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
-use crate::protocol::form::{self, FormPart};
+use crate::protocol::form::{self, FormFields, FormPart};
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::upstream_input::parameters;
 
 /// The file types that OpenAI's API accepts: file name extension and content type.
-const FILE_TYPES: [(&str, &str); 9] = [
+const FILE_TYPES: [(&str, &str); 10] = [
     ("flac", "audio/flac"),
     ("mp3", "audio/mpeg"),
     ("mp4", "audio/mp4"),
@@ -20,6 +20,7 @@ const FILE_TYPES: [(&str, &str); 9] = [
     ("mpga", "audio/mpeg"),
     ("m4a", "audio/mp4"),
     ("ogg", "audio/ogg"),
+    ("oga", "audio/ogg"),
     ("wav", "audio/wav"),
     ("webm", "audio/webm"),
 ];
@@ -36,23 +37,26 @@ const OTHER_CONTENT_TYPES: [(&str, &str); 9] = [
     ("video/webm", "webm"),
 ];
 const FILE: &str = "file";
-/// Members of a form that are numbers or booleans.
-const SCALARS: [&str; 2] = ["temperature", "stream"];
+const FORM: FormFields = FormFields {
+    files: &[FILE],
+    texts: &["model", "language", "languages", "response_format", "prompt"],
+    scalars: &["temperature", "stream"],
+};
 
 /// A decoded request.
 #[derive(Clone, Debug)]
 pub struct Transcription<'a> {
-    /// The recording.
+    /// The content of the audio file.
     pub(super) audio: &'a [u8],
     /// One of OpenAI's file types.
     pub(super) extension: &'static str,
-    /// The content type of the recording.
+    /// The content type of the audio file.
     pub(super) content_type: &'static str,
     /// The language, as the client named it.
     pub(super) language: Option<Cow<'a, str>>,
     /// The form of the response.
     pub format: TranscriptionFormat,
-    /// What was ignored.
+    /// Fields that were ignored.
     pub warnings: Warnings,
 }
 
@@ -71,16 +75,21 @@ pub enum TranscriptionFormat {
 /// # Errors
 /// If a text is too long or not UTF-8.
 pub fn form_members(parts: &[FormPart]) -> Result<String, ProxyError> {
-    form::to_json(parts, is_file, &SCALARS)
+    form::to_json(parts, &FORM)
 }
 
-/// Reads a request; `members` is the result of [`form_members`]. `limit_bytes` is the maximum size of the recording
-/// (`audio.max_bytes`).
+/// Reads a request; `members` is the result of [`form_members`]. `path_model` is the model that the URL names, for a
+/// form without one. `limit_bytes` is the maximum size of the audio file (`audio.max_bytes`).
 ///
 /// # Errors
-/// If the recording is missing, too large or of another type, or the response would need more than a text.
-pub fn decode<'a>(parts: &'a [FormPart], members: &'a str, limit_bytes: u64) -> Result<Transcription<'a>, ProxyError> {
-    let file = parts.iter().rfind(|part| is_file(part)).ok_or_else(|| Refusal::missing(FILE))?;
+/// If the audio file is missing, too large or of another type, or the response would need more than a text.
+pub fn decode<'a>(
+    parts: &'a [FormPart],
+    members: &'a str,
+    path_model: Option<&str>,
+    limit_bytes: u64,
+) -> Result<Transcription<'a>, ProxyError> {
+    let file = parts.iter().rfind(|part| part.field() == FILE).ok_or_else(|| Refusal::missing(FILE))?;
     let (extension, content_type) = file_type(file)?;
     if file.data.is_empty() {
         return Err(Refusal::invalid(FILE, "'file' is empty"));
@@ -100,25 +109,26 @@ pub fn decode<'a>(parts: &'a [FormPart], members: &'a str, limit_bytes: u64) -> 
         format: TranscriptionFormat::Json,
         warnings: Warnings::default(),
     };
-    for (name, field) in RawObject::from_body(members.as_bytes())?.fields() {
+    let members = RawObject::from_body(members.as_bytes())?;
+    for (name, field) in members.fields() {
         request.read(name, &field)?;
     }
+    if members.get("model").is_none() && path_model.is_some_and(|model| !is_transcription_model(model)) {
+        request.warnings.ignored("model");
+    }
     Ok(request)
-}
-
-fn is_file(part: &FormPart) -> bool {
-    part.field() == FILE
 }
 
 impl<'a> Transcription<'a> {
     fn read(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
         match name {
             "language" => self.language = Some(field.text()?).filter(|language| !language.is_empty()),
+            "languages" => self.read_languages(field)?,
             "response_format" => self.format = format(field)?,
             "stream" if field.flag()? => {
                 return Err(Refusal::unsupported_value(
                     name,
-                    "this backend transcribes in one piece; leave out 'stream'",
+                    "this backend returns the whole text at once; leave out 'stream'",
                 ));
             }
             "timestamp_granularities" => {
@@ -138,6 +148,23 @@ impl<'a> Transcription<'a> {
                     self.warnings.ignored(name);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Reads the list of possible languages. The backend accepts one.
+    fn read_languages(&mut self, field: &Field<'a, '_>) -> Result<(), ProxyError> {
+        let only = if field.is_text() {
+            Some(field.text()?)
+        } else {
+            match &*field.list()? {
+                [only] => Some(field.element(0, only).text()?),
+                _ => None,
+            }
+        };
+        match only {
+            Some(language) if self.language.is_none() => self.language = Some(language),
+            _ => self.warnings.ignored("languages"),
         }
         Ok(())
     }
@@ -162,7 +189,7 @@ fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
         "model" => Ok(!is_transcription_model(&field.text()?)),
         "temperature" => field.differs_from(0.0),
         "prompt" => Ok(!field.text()?.is_empty()),
-        _ => Ok(parameters::is_sampling_changed(name, field)?.unwrap_or(true)),
+        _ => Ok(true),
     }
 }
 
@@ -170,7 +197,7 @@ fn is_transcription_model(name: &str) -> bool {
     name.contains("transcribe") || name.starts_with("whisper") || name.is_empty()
 }
 
-/// The extension and content type of a recording, by its file name or else its declared content type.
+/// The extension and content type of an audio file, by its name or else its declared content type.
 fn file_type(file: &FormPart) -> Result<(&'static str, &'static str), ProxyError> {
     let named =
         file.file_name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, end)| end.to_ascii_lowercase());
@@ -183,7 +210,7 @@ fn file_type(file: &FormPart) -> Result<(&'static str, &'static str), ProxyError
     };
     named.as_deref().and_then(by_extension).or_else(by_content_type).ok_or_else(|| {
         let extensions = FILE_TYPES.map(|(extension, _)| extension).join(", ");
-        Refusal::invalid(FILE, format!("'file' must be a recording whose name ends in one of: {extensions}"))
+        Refusal::invalid(FILE, format!("'file' must be an audio file whose name ends in one of: {extensions}"))
     })
 }
 
@@ -205,7 +232,7 @@ mod tests {
     }
 
     fn read<T>(parts: &[FormPart], look: impl Fn(Transcription<'_>) -> T) -> Result<T, Refusal> {
-        let result = form_members(parts).and_then(|members| decode(parts, &members, 100).map(look));
+        let result = form_members(parts).and_then(|members| decode(parts, &members, None, 100).map(look));
         result.map_err(|error| match error {
             ProxyError::Refused(refusal) => refusal,
             error => panic!("{error}"),
@@ -220,6 +247,7 @@ mod tests {
             ("blob", "audio/webm", "webm"),
             ("blob", "audio/x-wav", "wav"),
             ("clip.bin", "video/mp4", "mp4"),
+            ("note.oga", "", "oga"),
         ] {
             let got = read(&[file(name, content_type)], |request| request.extension).unwrap();
             assert_eq!(got, extension, "{name} {content_type}");
@@ -270,6 +298,8 @@ mod tests {
             ("chunking_strategy", "auto", Some("ignored:chunking_strategy")),
             ("chunking_strategy[type]", "server_vad", Some("ignored:chunking_strategy")),
             ("keywords[]", "Ada", Some("ignored:keywords")),
+            ("top_p", "1", Some("ignored:top_p")),
+            ("seed", "5", Some("ignored:seed")),
             ("user", "u", None),
         ] {
             let parts = [file("a.wav", ""), text(name, value)];
@@ -283,5 +313,23 @@ mod tests {
         let parts = [text("response_format", "text"), file("a.wav", ""), text("language", "de")];
         let got = read(&parts, |request| (request.format, request.language.map(std::borrow::Cow::into_owned)));
         assert_eq!(got.unwrap(), (TranscriptionFormat::Text, Some("de".to_owned())));
+    }
+
+    #[test]
+    fn a_single_possible_language_is_the_language() {
+        for (languages, expected) in [
+            (&[("languages[]", "de")][..], (Some("de"), None)),
+            (&[("languages", "de")], (Some("de"), None)),
+            (&[("languages[]", "de"), ("languages[]", "en")], (None, Some("ignored:languages"))),
+            (&[("language", "en"), ("languages[]", "de")], (Some("en"), Some("ignored:languages"))),
+        ] {
+            let fields = languages.iter().map(|(name, value)| text(name, value));
+            let parts: Vec<_> = std::iter::once(file("a.wav", "")).chain(fields).collect();
+            let look = |request: Transcription<'_>| {
+                (request.language.map(std::borrow::Cow::into_owned), request.warnings.header())
+            };
+            let (language, warning) = read(&parts, look).unwrap();
+            assert_eq!((language.as_deref(), warning.as_deref()), expected, "{languages:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Writes the backend's form: the recording, and its language if the client named one.
+//! Writes the backend's form: the audio file, and its language if the client named one.
 
 use bytes::Bytes;
 
@@ -51,7 +51,7 @@ mod tests {
     use crate::protocol::form::FormPart;
 
     #[test]
-    fn the_form_has_the_recording_and_its_language() {
+    fn the_form_has_the_audio_file_and_its_language() {
         let part = |name: &str, data: &'static str| FormPart {
             name: name.to_owned(),
             file_name: Some("../secret name.WAV".to_owned()),
@@ -60,7 +60,7 @@ mod tests {
         };
         let parts = [part("file", "RIFF\r\n--x"), part("language", "de")];
         let members = form_members(&parts).unwrap();
-        let form = encode(&decode(&parts, &members, 100).unwrap());
+        let form = encode(&decode(&parts, &members, None, 100).unwrap());
         assert_eq!(form.content_type, "multipart/form-data; boundary=codex-proxy-part-0");
         let expected = "--codex-proxy-part-0\r\ncontent-disposition: form-data; name=\"file\"; filename=\"audio.wav\"\r\ncontent-type: audio/wav\r\n\r\nRIFF\r\n--x\r\n\
              --codex-proxy-part-0\r\ncontent-disposition: form-data; name=\"language\"\r\n\r\nde\r\n--codex-proxy-part-0--\r\n";

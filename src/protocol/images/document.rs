@@ -1,7 +1,8 @@
 //! Reads the backend's replies, and joins them to the document of the Images API.
 //!
 //! A single reply is the document: its bytes are forwarded unchanged, with members that this release doesn't know. Of
-//! several replies, the images are joined and the usage is summed; the other members are those of the first one.
+//! several replies, the images are joined and the usage is summed; the other members are those of the first one. The
+//! order of the images has no meaning, since all have the same prompt.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;

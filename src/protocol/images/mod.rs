@@ -12,7 +12,7 @@ pub mod translate;
 pub use document::ImageReply;
 pub use request::{ImageRequest, InputImage};
 
-/// What the client requests.
+/// The kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// New images.

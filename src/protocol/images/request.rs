@@ -1,13 +1,14 @@
 //! Reads an image request: a JSON body, or the text parts of a form as JSON together with its files.
 //!
-//! What the backend has no member for is ignored with a warning if it is a hint, and refused if the image would be a
-//! different one.
+//! Members that the backend has no counterpart for are ignored with a warning if they are hints, and refused if the
+//! image would be a different one.
 
 use std::borrow::Cow;
 
 use super::Operation;
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::form::{self, FormPart};
+use crate::excerpt::{NAME_CHARACTERS, excerpt};
+use crate::protocol::form::{self, FormFields, FormPart};
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
@@ -19,8 +20,23 @@ use crate::protocol::{Mode, Warnings};
 pub const MAX_IMAGES: u64 = 4;
 /// Maximum number of images that an edit starts from.
 pub const MAX_INPUT_IMAGES: usize = 16;
-/// Members of a form that are numbers or booleans.
-const SCALARS: [&str; 6] = ["n", "stream", "output_compression", "partial_images", "frame_count", "frame_duration_ms"];
+/// The fields of an edit.
+const FORM: FormFields = FormFields {
+    files: &["image", "images", "mask", "markup"],
+    texts: &[
+        "prompt",
+        "model",
+        "background",
+        "quality",
+        "size",
+        "output_format",
+        "response_format",
+        "moderation",
+        "input_fidelity",
+        "style",
+    ],
+    scalars: &["n", "stream", "output_compression", "partial_images"],
+};
 
 /// A decoded request, borrowing from the body.
 #[derive(Clone, Debug)]
@@ -31,13 +47,14 @@ pub struct ImageRequest<'a> {
     pub(super) quality: Cow<'a, str>,
     pub(super) size: Cow<'a, str>,
     pub(super) images: Vec<InputImage<'a>>,
-    /// The client's name of the model.
+    /// The client's name of the model: that of the body, or else that of the URL.
     model: Option<Cow<'a, str>>,
+    has_response_format: bool,
     /// The number of images.
     pub count: u64,
     /// Whether the client wants a stream.
     pub mode: Mode,
-    /// What was ignored or changed.
+    /// Members that were ignored or changed.
     pub warnings: Warnings,
 }
 
@@ -55,7 +72,8 @@ pub enum InputImage<'a> {
     },
 }
 
-/// Reads a request. `path_model` is the model that the URL names, for a body without one.
+/// Reads a request. `path_model` is the model that the URL names, such as an Azure deployment. The client can't leave
+/// it out, so any name is accepted there.
 ///
 /// # Errors
 /// If the body is not a JSON object, a member is missing or invalid, or the request needs something that the backend
@@ -63,13 +81,13 @@ pub enum InputImage<'a> {
 pub fn decode<'a>(
     operation: Operation,
     body: &'a [u8],
-    path_model: Option<&str>,
+    path_model: Option<&'a str>,
 ) -> Result<ImageRequest<'a>, ProxyError> {
     let request = ImageRequest::read_members(operation, body)?;
     if operation == Operation::Edit && request.images.is_empty() {
         return Err(Refusal::missing("images"));
     }
-    request.checked(path_model)
+    request.checked(path_model, "images")
 }
 
 /// Converts the text parts of a form to JSON, for [`decode_form`].
@@ -77,7 +95,7 @@ pub fn decode<'a>(
 /// # Errors
 /// If a text is too long or not UTF-8.
 pub fn form_members(parts: &[FormPart]) -> Result<String, ProxyError> {
-    form::to_json(parts, is_file, &SCALARS)
+    form::to_json(parts, &FORM)
 }
 
 /// Reads a request for an edit from a form; `members` is the result of [`form_members`].
@@ -87,24 +105,19 @@ pub fn form_members(parts: &[FormPart]) -> Result<String, ProxyError> {
 pub fn decode_form<'a>(
     parts: &'a [FormPart],
     members: &'a str,
-    path_model: Option<&str>,
+    path_model: Option<&'a str>,
 ) -> Result<ImageRequest<'a>, ProxyError> {
     let mut request = ImageRequest::read_members(Operation::Edit, members.as_bytes())?;
-    for part in parts.iter().filter(|part| is_file(part)) {
+    for part in parts.iter().filter(|part| FORM.files.contains(&part.field())) {
         match part.field() {
-            "mask" => return Err(unsupported_mask()),
-            "markup" => return Err(unsupported_markup()),
+            name @ ("mask" | "markup") => return Err(unsupported_selection(name)),
             _ => request.images.push(uploaded(part)?),
         }
     }
     if request.images.is_empty() {
         return Err(Refusal::missing("image"));
     }
-    request.checked(path_model)
-}
-
-fn is_file(part: &FormPart) -> bool {
-    matches!(part.field(), "image" | "images" | "mask" | "markup")
+    request.checked(path_model, "image")
 }
 
 impl<'a> ImageRequest<'a> {
@@ -119,6 +132,7 @@ impl<'a> ImageRequest<'a> {
             size: auto(),
             images: Vec::new(),
             model: None,
+            has_response_format: false,
             count: 1,
             mode: Mode::Document,
             warnings: Warnings::default(),
@@ -139,8 +153,8 @@ impl<'a> ImageRequest<'a> {
             "quality" => self.quality = quality(field, &mut self.warnings)?,
             "size" => self.size = size(field)?,
             "images" if self.operation == Operation::Edit => self.images = input_images(field)?,
-            "mask" => return Err(unsupported_mask()),
-            "markup" => return Err(unsupported_markup()),
+            "image" | "images" => return Err(self.misplaced_image(name)),
+            "mask" | "markup" => return Err(unsupported_selection(name)),
             "svg" => {
                 return Err(Refusal::unsupported_parameter(name, "this backend generates no SVG; leave out 'svg'"));
             }
@@ -151,6 +165,7 @@ impl<'a> ImageRequest<'a> {
                 _ => return Err(unsupported_format(field)),
             },
             "response_format" => {
+                self.has_response_format = true;
                 if one_of(field, &["b64_json", "url"])? == "url" {
                     self.warnings.note("clamped:response_format");
                 }
@@ -164,24 +179,52 @@ impl<'a> ImageRequest<'a> {
         Ok(())
     }
 
-    fn checked(self, path_model: Option<&str>) -> Result<Self, ProxyError> {
+    /// Checks what the members require together. `images` is the client's name of the member with the images.
+    fn checked(mut self, path_model: Option<&'a str>, images: &str) -> Result<Self, ProxyError> {
         if self.prompt.is_blank() {
             return Err(Refusal::missing("prompt"));
         }
         if self.images.len() > MAX_INPUT_IMAGES {
             let message = format!("an edit can start from at most {MAX_INPUT_IMAGES} images");
-            return Err(Refusal::coded("array_above_max_length", "images", message));
+            return Err(Refusal::coded("array_above_max_length", images, message));
         }
-        if let Some(model) = self.model.as_deref().or(path_model).filter(|model| !model.is_empty())
-            && !is_image_model(model)
-        {
-            let message = format!(
-                "'{model}' is not an image model; leave out 'model', or use a name such as 'gpt-image-2' (the backend \
-                 chooses the model itself)"
-            );
-            return Err(Refusal::invalid("model", message));
+        self.check_model(path_model)?;
+        if !self.has_response_format && self.model.as_deref().is_some_and(|model| model.starts_with("dall-e-")) {
+            // The public API returns a URL for these models by default.
+            self.warnings.note("clamped:response_format");
         }
         Ok(self)
+    }
+
+    fn check_model(&mut self, path_model: Option<&'a str>) -> Result<(), ProxyError> {
+        match self.model.as_deref().filter(|model| !model.is_empty()) {
+            None => self.model = path_model.map(Cow::Borrowed),
+            Some(model) if !is_image_model(model) && Some(model) != path_model => {
+                let message = format!(
+                    "'{}' is not an image model; leave out 'model', or use a name such as 'gpt-image-2' (the backend \
+                     chooses the model itself)",
+                    excerpt(model, NAME_CHARACTERS)
+                );
+                return Err(Refusal::invalid("model", message));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The error for an image in a JSON member that this operation doesn't have.
+    fn misplaced_image(&self, name: &str) -> ProxyError {
+        Refusal::unsupported_parameter(
+            name,
+            match self.operation {
+                Operation::Generation => {
+                    format!("a generation starts from no image; leave out '{name}', or send it to /v1/images/edits")
+                }
+                Operation::Edit => {
+                    format!("'{name}' is a field of a form; in JSON, send 'images' as a list of objects")
+                }
+            },
+        )
     }
 
     /// Notes that the backend gets `sent` instead of the model that the client has named.
@@ -268,18 +311,13 @@ fn uploaded(part: &FormPart) -> Result<InputImage<'_>, ProxyError> {
     }
 }
 
-fn unsupported_mask() -> ProxyError {
-    Refusal::unsupported_parameter(
-        "mask",
-        "this backend has no masks; leave out 'mask', and describe in the prompt what to change",
-    )
-}
-
-fn unsupported_markup() -> ProxyError {
-    Refusal::unsupported_parameter(
-        "markup",
-        "this backend has no markup; leave out 'markup', and describe in the prompt what to change",
-    )
+/// The error for a member that selects the part of an image to change.
+fn unsupported_selection(name: &str) -> ProxyError {
+    let message = format!(
+        "this backend doesn't support '{name}'; leave it out, and describe in the prompt of an edit \
+         (/v1/images/edits) what to change"
+    );
+    Refusal::unsupported_parameter(name, message)
 }
 
 fn unsupported_format(field: &Field<'_, '_>) -> ProxyError {

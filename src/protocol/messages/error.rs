@@ -94,8 +94,10 @@ fn classify(error: &ProxyError) -> (StatusCode, Kind, Retry) {
             (S::PAYLOAD_TOO_LARGE, Kind::TooLarge, Retry::Open)
         }
         ProxyError::BodyTooSlow { .. } => (S::REQUEST_TIMEOUT, Kind::Timeout, Retry::Open),
-        ProxyError::MemoryFull { .. } => (S::SERVICE_UNAVAILABLE, Kind::Overloaded, Retry::Open),
-        ProxyError::UnsupportedEncoding { .. } | ProxyError::UnsupportedMediaType => {
+        ProxyError::MemoryFull { retry_after, .. } => {
+            (S::SERVICE_UNAVAILABLE, Kind::Overloaded, error_response::after_full_memory(*retry_after))
+        }
+        ProxyError::UnsupportedEncoding { .. } | ProxyError::UnsupportedMediaType { .. } => {
             (S::UNSUPPORTED_MEDIA_TYPE, Kind::InvalidRequest, Retry::Open)
         }
         ProxyError::UnknownPath { .. } | ProxyError::DoubledPath { .. } => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
@@ -264,7 +266,7 @@ mod tests {
             (Refusal::unknown("Response", "resp_1", None), 404, "not_found_error"),
             (ProxyError::BodyTooLarge { limit_bytes: 1 }, 413, "request_too_large"),
             (ProxyError::BodyTooSlow { limit: Duration::from_secs(1) }, 408, "timeout_error"),
-            (ProxyError::MemoryFull { limit_bytes: 1, retry_after: Duration::from_secs(1) }, 503, "overloaded_error"),
+            (ProxyError::MemoryFull { limit_bytes: 1, retry_after: None }, 503, "overloaded_error"),
             (ProxyError::UnknownPath { method: "GET".to_owned(), path: "/".to_owned() }, 404, "not_found_error"),
             (ProxyError::KeyRequired, 401, "authentication_error"),
             (ProxyError::ForeignHost { host: "x".to_owned() }, 403, "permission_error"),

@@ -105,11 +105,14 @@ impl<'e> ErrorMembers<'e> {
                 Self::new(S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large")
             }
             ProxyError::BodyTooSlow { .. } => Self::new(S::REQUEST_TIMEOUT, INVALID, "request_timeout"),
-            ProxyError::MemoryFull { .. } => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "memory_limit_reached"),
+            ProxyError::MemoryFull { retry_after, .. } => {
+                let members = Self::new(S::SERVICE_UNAVAILABLE, SERVER, "memory_limit_reached");
+                Self { retry: error_response::after_full_memory(*retry_after), ..members }
+            }
             ProxyError::UnsupportedEncoding { .. } => {
                 Self::new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_encoding")
             }
-            ProxyError::UnsupportedMediaType => {
+            ProxyError::UnsupportedMediaType { .. } => {
                 Self::new(S::UNSUPPORTED_MEDIA_TYPE, INVALID, "unsupported_content_type")
             }
             ProxyError::UnknownPath { .. } | ProxyError::DoubledPath { .. } => {

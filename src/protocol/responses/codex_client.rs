@@ -33,7 +33,7 @@ pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
         .collect()
 }
 
-/// The headers of a request for another endpoint than `/responses` that are passed on with its body, whatever the client.
+/// The headers that are passed on with the body of a request for another endpoint than `/responses`, for all clients.
 #[must_use]
 pub fn relayed_headers(headers: &HeaderMap) -> HeaderMap {
     let names = [CONTENT_TYPE, HeaderName::from_static("x-openai-tool-output-truncation-policy")];

@@ -25,8 +25,6 @@ pub(super) type ImageCalls = FuturesUnordered<BoxFuture<'static, Result<Complete
 
 /// A complete reply of the backend.
 pub(super) struct CompletedImage {
-    /// The number of the call.
-    pub(super) index: u64,
     pub(super) reply: ImageReply,
     /// Headers for the client.
     pub(super) headers: HeaderMap,
@@ -47,7 +45,7 @@ impl ReservedCall {
     }
 }
 
-/// What the calls of a request have in common.
+/// The parts that the calls of a request share.
 #[derive(Clone)]
 pub(super) struct RepeatedCall {
     pub(super) upstream: Arc<Upstream>,
@@ -58,17 +56,28 @@ pub(super) struct RepeatedCall {
 impl RepeatedCall {
     /// Starts the calls for this many images, all with the account of `token`.
     pub(super) fn start(self, count: u64, token: &RequestToken, span: &Span) -> ImageCalls {
-        let generate = |index| self.clone().generate(index, token.clone()).instrument(span.clone()).boxed();
-        (0..count).map(generate).collect()
+        (0..count).map(|_| self.clone().generate(token.clone()).instrument(span.clone()).boxed()).collect()
     }
 
-    async fn generate(self, index: u64, mut token: RequestToken) -> Result<CompletedImage, ProxyError> {
-        let mut response = self.upstream.call(&self.call.call, &mut token).await?;
+    async fn generate(self, mut token: RequestToken) -> Result<CompletedImage, ProxyError> {
+        let called = self.upstream.call_unchecked(&self.call.call, &mut token).await;
+        let mut response = called.map_err(without_retry)?;
         drop(self.call);
         let (mut headers, request_id) = (std::mem::take(&mut response.headers), response.request_id.take());
         headers.remove(CONTENT_TYPE);
         let BufferedBody { bytes, memory } = body::read_response(response, MAX_REPLY_BYTES, &self.memory).await?;
         let reply = off_thread(bytes.len(), || ImageReply::parse(&bytes))?;
-        Ok(CompletedImage { index, reply, headers, request_id, memory })
+        Ok(CompletedImage { reply, headers, request_id, memory })
     }
+}
+
+/// Removes the time after which the client should retry, unless the backend refused the request before it began to work
+/// on it: a retry may be billed again.
+fn without_retry(mut error: ProxyError) -> ProxyError {
+    if let ProxyError::Upstream(failure) = &mut error
+        && !failure.is_unaccepted()
+    {
+        failure.retry_after = None;
+    }
+    error
 }

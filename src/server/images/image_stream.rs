@@ -29,7 +29,7 @@ use crate::protocol::openai;
 use crate::protocol::responses::Responses;
 use crate::protocol::{Dialect as _, Summary};
 
-/// A stream whose first image has arrived, or takes long.
+/// A stream whose first image has arrived, or whose first keepalive is due.
 pub(super) struct ImageStream {
     operation: Operation,
     calls: ImageCalls,

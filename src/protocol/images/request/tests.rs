@@ -58,6 +58,8 @@ fn members_that_would_change_the_image_are_refused_by_name() {
         ("size", json!(1024), "invalid_type"),
         ("mask", json!({"image_url": "data:image/png;base64,QUJD"}), "unsupported_parameter"),
         ("markup", json!("x"), "unsupported_parameter"),
+        ("image", json!("data:image/png;base64,QUJD"), "unsupported_parameter"),
+        ("images", json!([{"image_url": "data:image/png;base64,QUJD"}]), "unsupported_parameter"),
         ("svg", json!({"model": "m"}), "unsupported_parameter"),
         ("output_format", json!("gif"), "unsupported_value"),
         ("response_format", json!("file"), "invalid_value"),
@@ -97,7 +99,7 @@ fn hints_that_the_backend_has_no_member_for_are_reported() {
         ("user", json!("u"), None),
         ("safety_identifier", json!("u"), None),
         ("style", Value::Null, None),
-        ("images", json!([]), Some("ignored:images")),
+        ("image", Value::Null, None),
     ] {
         let body = with(name, value);
         assert_eq!(generation(&body).unwrap().warnings.header().as_deref(), warning, "{body}");
@@ -112,7 +114,9 @@ fn image_models_of_any_release_are_accepted() {
         assert!(decode(Operation::Generation, br#"{"prompt":"x"}"#, Some(model)).is_ok(), "{model}");
     }
     let of_path = decode(Operation::Generation, br#"{"prompt":"x"}"#, Some("gpt-5.5"));
-    assert_eq!(refused(of_path, "a text model in the path").1, "model");
+    assert!(of_path.is_ok(), "any deployment");
+    let other = decode(Operation::Generation, br#"{"prompt":"x","model":"gpt-5.4"}"#, Some("gpt-5.5"));
+    assert_eq!(refused(other, "another model than the deployment").1, "model");
 }
 
 #[test]
