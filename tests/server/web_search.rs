@@ -34,6 +34,10 @@ fn search_call() -> Value {
     })
 }
 
+fn second_search() -> Value {
+    with(with(search_call(), "id", json!("fc_3")), "call_id", json!("call_3"))
+}
+
 fn own_call() -> Value {
     json!({
         "type": "function_call", "id": "fc_2", "call_id": "call_2", "namespace": "functions", "name": "look",
@@ -164,6 +168,18 @@ async fn websocket_clients_get_the_same_events() {
     let kinds: Vec<_> = done.map(|event| &event["item"]["type"]).collect();
     assert_eq!(kinds, ["web_search_call", "message"]);
     assert_eq!(events.last().unwrap()["response"]["usage"]["total_tokens"], 40);
+}
+
+#[tokio::test]
+async fn a_message_between_searches_leaves_the_citations_to_the_answer() {
+    let bench = lite().await;
+    let between = with(message(), "content", json!([{"type": "output_text", "text": "I look on.", "annotations": []}]));
+    bench.upstream.on("/responses", round("resp_1", &[search_call()], 10));
+    bench.upstream.on("/responses", round("resp_2", &[between, second_search()], 10));
+    bench.upstream.on("/responses", round("resp_3", &[message()], 20));
+    let answer = send(&bench, "/v1/responses", &responses_request()).await.json();
+    let annotations = |item: usize| &answer["output"][item]["content"][0]["annotations"];
+    assert_eq!((annotations(1), &annotations(3)[0]["start_index"]), (&json!([]), &json!(11)), "{answer}");
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use crate::protocol::json::quoted;
 
 /// Maximum number of pages that are listed for one search, and cited in one response.
 const MAX_PAGES: usize = 20;
+/// Maximum number of pages that are looked for in the texts of a response.
+const MAX_CANDIDATES: usize = 500;
 
 /// The position of a text part: of its item in the response, and of the part in the item.
 pub(super) type PartPosition = (u64, u64);
@@ -24,20 +26,28 @@ pub(super) struct Citations {
     added: BTreeMap<PartPosition, Vec<String>>,
     /// Parts that the backend annotates itself.
     annotated: BTreeSet<PartPosition>,
-    /// Items that are not the answer, but comments before it.
-    comments: BTreeSet<u64>,
+}
+
+/// What happens to the pages that a text doesn't name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnnamedPages {
+    /// A later text may name or cite them.
+    Keep,
+    /// They are cited at the end of the text, which is the last one of the response.
+    Cite,
 }
 
 impl Citations {
-    /// Notes the pages in the output of a search, and returns them.
+    /// Notes the pages in the output of a search, and returns those to list for it.
     pub(super) fn note_sources<'o>(&mut self, output: &'o str) -> Vec<&'o str> {
-        let found = urls(output);
+        let mut found = urls(output);
         for url in &found {
             let is_new = !self.cited.contains(*url) && !self.uncited.iter().any(|known| known == url);
-            if is_new && self.cited.len() + self.uncited.len() < MAX_PAGES {
+            if is_new && self.uncited.len() < MAX_CANDIDATES {
                 self.uncited.push((*url).to_owned());
             }
         }
+        found.truncate(MAX_PAGES);
         found
     }
 
@@ -51,33 +61,30 @@ impl Citations {
         self.annotated.insert(part);
     }
 
-    /// Notes that an item is a comment before the answer: it cites only the pages that its text names.
-    pub(super) fn note_comment(&mut self, item: u64) {
-        self.comments.insert(item);
-    }
-
-    /// The annotations to add to a part with this text. Empty if the part has been seen before.
-    pub(super) fn annotate(&mut self, part: PartPosition, text: &str) -> Vec<String> {
+    /// The annotations to add to a part with this text: those of the pages that it names, then others up to the limit.
+    /// Empty if the part has been seen before.
+    pub(super) fn annotate(&mut self, part: PartPosition, text: &str, pages: UnnamedPages) -> Vec<String> {
         if self.annotated.contains(&part) || self.added.contains_key(&part) || text.is_empty() {
             return Vec::new();
         }
-        let length = text.chars().count();
-        let is_comment = self.comments.contains(&part.0);
-        let (mut named, mut unnamed) = (Vec::new(), Vec::new());
+        let (mut cited, mut unnamed) = (Vec::new(), Vec::new());
         for url in std::mem::take(&mut self.uncited) {
             match find_url(text, &url) {
-                Some((start, end)) => named.push((start, end, url)),
+                Some((start, end)) => cited.push((start, end, url)),
                 None => unnamed.push(url),
             }
         }
-        named.sort();
-        if is_comment {
-            self.uncited = unnamed;
-        } else {
-            named.extend(unnamed.into_iter().map(|url| (length, length, url)));
+        cited.sort();
+        match pages {
+            UnnamedPages::Keep => self.uncited = unnamed,
+            UnnamedPages::Cite => {
+                let length = text.chars().count();
+                cited.extend(unnamed.into_iter().map(|url| (length, length, url)));
+            }
         }
-        let annotations: Vec<_> = named.iter().map(|(start, end, url)| annotation(*start, *end, url)).collect();
-        self.cited.extend(named.into_iter().map(|(_, _, url)| url));
+        cited.truncate(MAX_PAGES.saturating_sub(self.cited.len()));
+        let annotations: Vec<_> = cited.iter().map(|(start, end, url)| annotation(*start, *end, url)).collect();
+        self.cited.extend(cited.into_iter().map(|(_, _, url)| url));
         self.added.insert(part, annotations.clone());
         annotations
     }
@@ -111,7 +118,7 @@ fn urls(text: &str) -> Vec<&str> {
             continue;
         };
         let url = url_at_start(rest);
-        if url.len() > scheme.len() && !urls.contains(&url) && urls.len() < MAX_PAGES {
+        if url.len() > scheme.len() && !urls.contains(&url) && urls.len() < MAX_CANDIDATES {
             urls.push(url);
         }
         rest = rest.get(url.len().max(scheme.len())..).unwrap_or_default();
@@ -121,8 +128,6 @@ fn urls(text: &str) -> Vec<&str> {
 
 /// The URL at the start of a text, without punctuation that belongs to the text around it.
 fn url_at_start(text: &str) -> &str {
-    let is_end =
-        |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '<' | '>' | '`' | '|' | '\\' | '【' | '】');
     let mut depth = 0_i32;
     let mut end = text.len();
     for (at, c) in text.char_indices() {
@@ -131,12 +136,24 @@ fn url_at_start(text: &str) -> &str {
             ')' | ']' => -1,
             _ => 0,
         };
-        if is_end(c) || depth < 0 {
+        if ends_url(c, text.get(at..).unwrap_or_default()) || depth < 0 {
             end = at;
             break;
         }
     }
-    text.get(..end).unwrap_or_default().trim_end_matches(['.', ',', ';', ':', '!', '?', '\'', '*', '_', '[', '('])
+    text.get(..end).unwrap_or_default().trim_end_matches(['.', ',', ';', ':', '!', '?', '*', '_', '[', '('])
+}
+
+/// Whether a character ends a URL; `rest` is the text from it on. Besides delimiters, these are typographic quotation
+/// marks, the punctuation of Chinese and Japanese texts, and delimiters that are escaped as in HTML.
+fn ends_url(c: char, rest: &str) -> bool {
+    const ESCAPED: [&str; 5] = ["&quot;", "&apos;", "&#39;", "&lt;", "&gt;"];
+    match c {
+        '"' | '\'' | '<' | '>' | '`' | '|' | '\\' | '{' | '}' => true,
+        '\u{2018}'..='\u{201f}' | '\u{2026}' | '\u{3000}'..='\u{303f}' | '\u{ff01}'..='\u{ff65}' => true,
+        '&' => ESCAPED.iter().any(|escaped| rest.starts_with(escaped)),
+        _ => c.is_whitespace() || c.is_control(),
+    }
 }
 
 /// The range of a URL in a text, in characters. `None` if it occurs only as the beginning of another one.
@@ -150,7 +167,7 @@ fn find_url(text: &str, url: &str) -> Option<(usize, usize)> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Citations, find_url, urls};
+    use super::{Citations, UnnamedPages, find_url, urls};
 
     proptest! {
         #[test]
@@ -162,6 +179,7 @@ mod tests {
         }
     }
 
+
     #[test]
     fn urls_end_before_the_punctuation_around_them() {
         let text = "See [a](https://a.example/x?y=1), https://b.example/w_(z). <http://c.example> and https://a.example/x?y=1; https:// http";
@@ -169,10 +187,18 @@ mod tests {
     }
 
     #[test]
+    fn urls_end_before_quotation_marks_and_the_punctuation_of_other_scripts() {
+        let text = "见https://a.example/1。谢谢（https://a.example/2）、{https://a.example/3} 'https://a.example/4' \
+                    href=&quot;https://a.example/5?x=1&y=2&quot; &lt;https://a.example/6&gt; “https://a.example/7”";
+        let expected = ["1", "2", "3", "4", "5?x=1&y=2", "6", "7"].map(|path| format!("https://a.example/{path}"));
+        assert_eq!(urls(text), expected);
+    }
+
+    #[test]
     fn a_page_is_cited_once_at_its_url_or_at_the_end() {
         let mut citations = Citations::default();
         assert_eq!(citations.note_sources("https://a.example/1 https://a.example https://b.example").len(), 3);
-        let added = citations.annotate((1, 0), "Älter: https://a.example/1.");
+        let added = citations.annotate((1, 0), "Älter: https://a.example/1.", UnnamedPages::Cite);
         assert_eq!(
             added,
             [
@@ -182,26 +208,31 @@ mod tests {
             ]
         );
         assert_eq!(citations.added_to((1, 0)), added);
-        assert!(citations.annotate((1, 0), "again").is_empty() && citations.annotate((2, 0), "more").is_empty());
+        assert!(citations.annotate((1, 0), "again", UnnamedPages::Cite).is_empty());
+        assert!(citations.annotate((2, 0), "more", UnnamedPages::Cite).is_empty());
         citations.note_sources("https://b.example");
-        assert!(citations.annotate((3, 0), "https://b.example").is_empty(), "it was cited");
+        assert!(citations.annotate((3, 0), "https://b.example", UnnamedPages::Cite).is_empty(), "it was cited");
     }
 
     #[test]
-    fn a_comment_cites_only_the_pages_that_it_names() {
+    fn only_the_last_text_cites_pages_that_no_text_names() {
         let mut citations = Citations::default();
-        citations.note_sources("https://a.example https://b.example");
-        citations.note_comment(1);
-        assert_eq!(citations.annotate((1, 0), "I open https://b.example now.").len(), 1);
-        assert_eq!(citations.annotate((2, 0), "Done.").len(), 1);
+        citations.note_sources("https://a.example https://b.example https://c.example");
+        assert_eq!(citations.annotate((1, 0), "I open https://b.example now.", UnnamedPages::Keep).len(), 1);
+        let last = citations.annotate((2, 0), "See https://c.example.", UnnamedPages::Cite);
+        assert!(last[0].contains(r#""start_index":4,"end_index":21,"url":"https://c.example""#), "{last:?}");
+        assert!(last[1].contains(r#""url":"https://a.example""#) && last.len() == 2, "{last:?}");
     }
 
     #[test]
-    fn at_most_twenty_pages_are_cited() {
+    fn at_most_twenty_pages_are_cited_and_those_that_the_text_names_come_first() {
         let text = (0..50).map(|n| format!("https://{n}.example")).collect::<Vec<_>>().join("\n");
         let mut citations = Citations::default();
         assert_eq!(citations.note_sources(&text).len(), 20);
         citations.note_sources("https://other.example");
-        assert_eq!(citations.annotate((0, 0), "x").len(), 20);
+        let added = citations.annotate((0, 0), "https://other.example and https://49.example", UnnamedPages::Cite);
+        assert!(added[0].contains("https://other.example") && added[1].contains("https://49.example"), "{added:?}");
+        assert_eq!(added.len(), 20);
+        assert!(citations.annotate((1, 0), "https://48.example", UnnamedPages::Cite).is_empty());
     }
 }

@@ -48,6 +48,8 @@ pub struct RoundMerger {
     identity: [Option<Box<RawValue>>; 2],
     usage: UsageSum,
     citations: Citations,
+    /// The events that complete the latest message, if it may be the last one.
+    held: Vec<String>,
     /// Calls of the round that have begun, by position in the client's response.
     begun: BTreeMap<u64, BegunCall>,
     /// The complete calls of the round.
@@ -96,6 +98,7 @@ impl RoundMerger {
             identity: [None, None],
             usage: UsageSum::default(),
             citations: Citations::default(),
+            held: Vec::new(),
             begun: BTreeMap::new(),
             calls: Vec::new(),
             has_client_calls: false,
@@ -117,20 +120,36 @@ impl RoundMerger {
         let text = data.trim();
         let Ok(members) = RawObject::parse(text) else { return Merged::Unchanged };
         let event = Event { kind: &kind, text, members };
-        match event.kind {
-            "response.created" | "response.queued" | "response.in_progress" => self.start(&event),
-            "response.output_item.added" => self.item_added(&event),
-            "response.output_item.done" => self.item_done(&event),
-            CALL_DELTA | "response.function_call_arguments.done" if self.is_of_call(&event) => self.dropped(),
-            "response.output_text.annotation.added" => {
-                self.citations.note_annotated(self.part_of(&event));
-                self.passed(&event)
+        if self.hold(&event) {
+            return self.record_held(&event);
+        }
+        let mut released = self.release_held(&event);
+        match self.merge(&event) {
+            merged if released.is_empty() => merged,
+            Merged::Unchanged => {
+                released.push(data.to_owned());
+                Merged::Events(released)
             }
-            "response.output_text.done" => self.text_done(&event, event.members.text("text").as_deref()),
-            "response.content_part.done" => self.part_done(&event),
-            "response.completed" | "response.done" => self.ended(&event, RoundEnd::Completed),
-            "response.incomplete" | "response.failed" => self.ended(&event, RoundEnd::Early),
-            _ => self.passed(&event),
+            Merged::Events(events) => {
+                released.extend(events);
+                Merged::Events(released)
+            }
+        }
+    }
+
+    fn merge(&mut self, event: &Event<'_>) -> Merged {
+        match event.kind {
+            "response.created" | "response.queued" | "response.in_progress" => self.start(event),
+            "response.output_item.added" => self.item_added(event),
+            "response.output_item.done" => self.item_done(event),
+            CALL_DELTA | "response.function_call_arguments.done" if self.is_of_call(event) => self.dropped(),
+            "response.output_text.annotation.added" => {
+                self.citations.note_annotated(self.part_of(event));
+                self.passed(event)
+            }
+            "response.completed" | "response.done" => self.ended(event, RoundEnd::Completed),
+            "response.incomplete" | "response.failed" => self.ended(event, RoundEnd::Early),
+            _ => self.passed(event),
         }
     }
 
@@ -217,9 +236,6 @@ impl RoundMerger {
             return self.passed(event);
         };
         self.next_index = self.next_index.max(index + 1);
-        if item.text("phase").is_some_and(|phase| phase == "commentary") {
-            self.citations.note_comment(index);
-        }
         let Some(tool) = self.tools.iter().find(|tool| tool.is_called_by(&item)).cloned() else {
             return self.passed(event);
         };
@@ -245,9 +261,18 @@ impl RoundMerger {
         self.next_index = self.next_index.max(index + 1);
         match self.record_item(item, index) {
             Some(events) => Merged::Events(events),
-            None if self.citations.has_sources() => self.message_done(event, item, index),
             None => self.passed(event),
         }
+    }
+
+    /// Records the item of an event that is held back.
+    fn record_held(&mut self, event: &Event<'_>) -> Merged {
+        if let Some(item) = event.members.get("item") {
+            let index = self.index_of(event);
+            self.next_index = self.next_index.max(index + 1);
+            self.items.insert(index, item.to_owned());
+        }
+        Merged::Events(Vec::new())
     }
 
     /// Records a completed item of the round. Returns the client's events for it if it is a call of a tool of the

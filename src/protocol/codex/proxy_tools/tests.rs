@@ -175,6 +175,37 @@ fn a_failed_search_is_shown_as_failed() {
 }
 
 #[test]
+fn only_the_last_message_cites_pages_that_no_text_names() {
+    let mut merger = RoundMerger::new(tools());
+    merged(&mut merger, &round("resp_1", &[call_item(1)], &usage(1, 0)));
+    finished(&mut merger, &found("https://a.example https://b.example"));
+    merger.begin_round();
+    let mut events =
+        values(&merged(&mut merger, &round("resp_2", &[message("I look on."), call_item(2)], &usage(1, 0))));
+    finished(&mut merger, &found("nothing"));
+    merger.begin_round();
+    let last = [message("From https://b.example:"), message("It is 42.")];
+    events.extend(values(&merged(&mut merger, &round("resp_3", &last, &usage(1, 0)))));
+    let cited = events.iter().filter(|event| event["type"] == "response.output_text.annotation.added");
+    let cited: Vec<_> =
+        cited.map(|event| (event["output_index"].as_u64(), event["annotation"]["url"].as_str().unwrap())).collect();
+    assert_eq!(cited, [(Some(3), "https://b.example"), (Some(4), "https://a.example")]);
+    let numbers: Vec<_> = events.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    let kinds: Vec<_> = events.iter().rev().take(5).map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "response.completed",
+            "response.output_item.done",
+            "response.content_part.done",
+            "response.output_text.done",
+            "response.output_text.annotation.added",
+        ]
+    );
+}
+
+#[test]
 fn annotations_of_the_backend_are_kept() {
     let mut merger = RoundMerger::new(tools());
     merged(&mut merger, &round("resp_1", &[call_item(1)], &usage(1, 0)));

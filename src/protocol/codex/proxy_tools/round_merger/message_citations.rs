@@ -2,66 +2,107 @@
 //!
 //! The annotations of a part are sent as events before the first event that completes it, and are repeated in the
 //! events with the complete part and item, as the public API does.
+//!
+//! The pages that no text names are cited by the last message of the response. Whether a message is the last one shows
+//! only after its end, so the events that complete it are held back until the next event of an item or the end.
 
 use serde_json::value::RawValue;
 
-use super::{Event, Merged, RoundMerger, place};
-use crate::protocol::codex::proxy_tools::citations::PartPosition;
+use super::{Event, RoundMerger, place};
+use crate::protocol::codex::event;
+use crate::protocol::codex::proxy_tools::citations::{PartPosition, UnnamedPages};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
 impl RoundMerger {
+    /// Holds an event back if it completes a message, or a part of one, that may get citations.
+    pub(super) fn hold(&mut self, event: &Event<'_>) -> bool {
+        let completes_message = match event.kind {
+            "response.output_text.done" | "response.content_part.done" => true,
+            "response.output_item.done" => is_message(event),
+            _ => false,
+        };
+        let is_held = completes_message && self.citations.has_sources();
+        if is_held {
+            self.held.push(event.text.to_owned());
+        }
+        is_held
+    }
+
+    /// Returns the events that were held back before this one, if it shows whether they complete the last message.
+    pub(super) fn release_held(&mut self, next: &Event<'_>) -> Vec<String> {
+        let is_end = is_end(next.kind);
+        if self.held.is_empty() || (!is_end && next.members.get("output_index").is_none()) {
+            return Vec::new();
+        }
+        let is_last = is_end && self.calls.is_empty() && !self.has_client_calls;
+        let pages = if is_last { UnnamedPages::Cite } else { UnnamedPages::Keep };
+        let mut events = Vec::new();
+        for text in std::mem::take(&mut self.held) {
+            let (Some(kind), Ok(members)) = (event::kind(text.as_bytes()), RawObject::parse(&text)) else { continue };
+            let event = Event { kind: &kind, text: &text, members };
+            events.extend(match event.kind {
+                "response.output_text.done" => self.text_done(&event, pages),
+                "response.content_part.done" => self.part_done(&event, pages),
+                _ => self.message_done(&event, pages),
+            });
+        }
+        events
+    }
+
     /// Adds citations to the end of a message.
-    pub(super) fn message_done(&mut self, event: &Event<'_>, item: &RawValue, index: u64) -> Merged {
+    fn message_done(&mut self, event: &Event<'_>, pages: UnnamedPages) -> Vec<String> {
         let mut events = Vec::new();
         let mut splice = Splice::new(event.text);
-        let members = RawObject::parse(item.get()).unwrap_or_default();
-        let item_id = members.text("id").unwrap_or_default();
-        for (part_index, part) in (0_u64..).zip(members.list("content")) {
+        let item = event.members.get("item").and_then(|item| RawObject::parse(item.get()).ok()).unwrap_or_default();
+        let index = self.index_of(event);
+        let item_id = item.text("id").unwrap_or_default();
+        let parts = item.list("content");
+        let last_index = (parts.len() as u64).saturating_sub(1);
+        for (part_index, part) in (0_u64..).zip(parts) {
             let Ok(part_members) = RawObject::parse(part.get()) else { continue };
             let at = (index, part_index);
-            events.extend(self.cite(at, &item_id, &part_members));
+            let pages = if part_index == last_index { pages } else { UnnamedPages::Keep };
+            events.extend(self.cite(at, &item_id, &part_members, pages));
             self.add_annotations(at, part, &part_members, &mut splice);
         }
         events.push(self.edited(event, splice));
-        Merged::Events(events)
+        events
     }
 
-    pub(super) fn text_done(&mut self, event: &Event<'_>, text: Option<&str>) -> Merged {
-        if !self.citations.has_sources() {
-            return self.passed(event);
-        }
+    fn text_done(&mut self, event: &Event<'_>, pages: UnnamedPages) -> Vec<String> {
         let at = self.part_of(event);
         let item_id = event.members.text("item_id").unwrap_or_default();
-        let mut events = self.annotation_events(at, &item_id, text.unwrap_or_default());
+        let text = event.members.text("text").unwrap_or_default();
+        let mut events = self.annotation_events(at, &item_id, &text, pages);
         events.push(self.edited(event, Splice::new(event.text)));
-        Merged::Events(events)
+        events
     }
 
-    pub(super) fn part_done(&mut self, event: &Event<'_>) -> Merged {
-        let part = event.members.get("part").filter(|_| self.citations.has_sources());
-        let Some((part, members)) = part.and_then(|part| Some((part, RawObject::parse(part.get()).ok()?))) else {
-            return self.passed(event);
-        };
-        let at = self.part_of(event);
-        let mut events = self.cite(at, &event.members.text("item_id").unwrap_or_default(), &members);
+    fn part_done(&mut self, event: &Event<'_>, pages: UnnamedPages) -> Vec<String> {
+        let mut events = Vec::new();
         let mut splice = Splice::new(event.text);
-        self.add_annotations(at, part, &members, &mut splice);
+        let part = event.members.get("part");
+        if let Some((part, members)) = part.and_then(|part| Some((part, RawObject::parse(part.get()).ok()?))) {
+            let at = self.part_of(event);
+            events = self.cite(at, &event.members.text("item_id").unwrap_or_default(), &members, pages);
+            self.add_annotations(at, part, &members, &mut splice);
+        }
         events.push(self.edited(event, splice));
-        Merged::Events(events)
+        events
     }
 
     /// The annotations for a part with this content, as events.
-    fn cite(&mut self, at: PartPosition, item_id: &str, part: &RawObject<'_>) -> Vec<String> {
+    fn cite(&mut self, at: PartPosition, item_id: &str, part: &RawObject<'_>, pages: UnnamedPages) -> Vec<String> {
         if !part.list("annotations").is_empty() {
             self.citations.note_annotated(at);
         }
         let text = part.text("text").filter(|_| part.text("type").is_some_and(|kind| kind == "output_text"));
-        self.annotation_events(at, item_id, text.as_deref().unwrap_or_default())
+        self.annotation_events(at, item_id, text.as_deref().unwrap_or_default(), pages)
     }
 
-    fn annotation_events(&mut self, at: PartPosition, item_id: &str, text: &str) -> Vec<String> {
-        let added = self.citations.annotate(at, text);
+    fn annotation_events(&mut self, at: PartPosition, item_id: &str, text: &str, pages: UnnamedPages) -> Vec<String> {
+        let added = self.citations.annotate(at, text, pages);
         let event = |(number, annotation): (usize, &String)| {
             let place = format!(r#"{},"content_index":{}"#, place(item_id, at.0), at.1);
             let members = format!(r#"{place},"annotation_index":{number},"annotation":{annotation}"#);
@@ -82,4 +123,13 @@ impl RoundMerger {
             None => splice.add(part.get(), format!(r#""annotations":{list}"#)),
         }
     }
+}
+
+fn is_message(event: &Event<'_>) -> bool {
+    let item = event.members.get("item").and_then(|item| RawObject::parse(item.get()).ok());
+    item.and_then(|item| item.text("type")).is_some_and(|kind| kind == "message")
+}
+
+fn is_end(kind: &str) -> bool {
+    matches!(kind, "response.completed" | "response.done" | "response.incomplete" | "response.failed")
 }
