@@ -32,14 +32,15 @@ pub struct ReplayScope {
     pub model: String,
 }
 
-/// The items before a tool call of the client, as the backend sent them.
+/// The items around a tool call of the client, as the backend sent them.
 #[derive(Clone, Debug, Default)]
 pub struct PrecedingItems {
     /// Items before the message that precedes the call.
     pub before_message: Vec<Box<RawValue>>,
     /// Items directly before the call.
     pub before_call: Vec<Box<RawValue>>,
-    /// Items after this call and the calls that follow it directly: outputs of calls that were made at the same time.
+    /// Items after this call and the calls that follow it directly: outputs of calls that were made at the same time, and
+    /// the proxy's calls after the last call of the client.
     pub after_calls: Vec<Box<RawValue>>,
 }
 
@@ -94,9 +95,13 @@ impl ReplayedItems {
         self.entries().by_key.is_empty()
     }
 
-    /// Removes the items before a call, because the backend refuses them.
-    pub fn remove(&self, scope: &ReplayScope, call_id: &str) {
-        self.entries().remove(&scope.key_of(call_id));
+    /// Removes the items of a call that the predicate refuses.
+    pub fn retain(&self, scope: &ReplayScope, call_id: &str, is_kept: impl Fn(&RawValue) -> bool) {
+        let Some(Entry { mut preceding, .. }) = self.entries().remove(&scope.key_of(call_id)) else { return };
+        for items in [&mut preceding.before_message, &mut preceding.before_call, &mut preceding.after_calls] {
+            items.retain(|item| is_kept(item));
+        }
+        self.insert(scope, call_id, preceding);
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -212,7 +217,9 @@ mod tests {
             assert!(memory.get(&other, "call_1").is_none(), "{other:?}");
         }
         assert!(!has(&memory, "call_2") && has(&memory, "call_1"));
-        memory.remove(&scope(), "call_1");
+        memory.retain(&scope(), "call_1", |_| true);
+        assert!(has(&memory, "call_1"));
+        memory.retain(&scope(), "call_1", |_| false);
         assert!(!has(&memory, "call_1"));
     }
 

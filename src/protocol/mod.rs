@@ -59,6 +59,9 @@ pub trait Dialect: Send + Sync + 'static {
     /// The content type of a streaming reply.
     const STREAM_TYPE: &'static str = "text/event-stream; charset=utf-8";
 
+    /// Whether clients send the items of responses back with their ids.
+    const SENDS_ITEMS_BACK: bool = false;
+
     /// Reads a request body.
     ///
     /// # Errors

@@ -4,7 +4,8 @@
 //! Works on translated requests and upstream events, so that the translation stays a pure function of the request.
 //! Before a request is sent, stored items are inserted before the tool calls that they precede, and in place of the
 //! search items that clients got instead of calls. While a response passes, its items are noted; when it is complete,
-//! they are stored under the ids of the calls that follow them, and under those of the items that stand for them.
+//! they are stored under the ids of the calls that follow them, else under that of the last call before them. Calls of
+//! the proxy are also stored under the ids of the items that stand for them, if clients of the API send these back.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -33,12 +34,22 @@ pub(super) enum ReasoningReplay {
     Off,
 }
 
+/// Whether clients of the API send the items of responses back with their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ItemIds {
+    /// They do.
+    SentBack,
+    /// They send only calls back.
+    Lost,
+}
+
 /// The stored items that one request may use, and the items of its response.
 #[derive(Debug)]
 pub(super) struct ItemReplay {
     stored: Arc<ReplayedItems>,
     scope: ReplayScope,
     reasoning: ReasoningReplay,
+    item_ids: ItemIds,
     /// Whether the proxy may run calls in the response.
     has_proxy_tools: bool,
     /// Ids of the calls that items were replayed for.
@@ -64,9 +75,14 @@ struct Event<'a> {
 }
 
 impl ItemReplay {
-    pub(super) fn new(stored: Arc<ReplayedItems>, scope: ReplayScope, reasoning: ReasoningReplay) -> Self {
+    pub(super) fn new(
+        stored: Arc<ReplayedItems>,
+        scope: ReplayScope,
+        reasoning: ReasoningReplay,
+        item_ids: ItemIds,
+    ) -> Self {
         let (replayed_calls, noted) = (Vec::new(), Vec::new());
-        Self { stored, scope, reasoning, has_proxy_tools: false, replayed_calls, noted }
+        Self { stored, scope, reasoning, item_ids, has_proxy_tools: false, replayed_calls, noted }
     }
 
     /// Sets whether the proxy may run calls in the response.
@@ -82,35 +98,35 @@ impl ItemReplay {
         let items = std::mem::take(&mut request.input);
         request.input = Vec::with_capacity(items.len());
         let input = &mut request.input;
-        // What is in the input already is not inserted again.
+        // An item in place of the client's and an item beside a call can be the same: it is inserted once.
         let mut placed = BTreeSet::new();
-        // Outputs that belong after the calls at the end of the input.
-        let mut outputs = Vec::new();
+        let mut new = |mut items: Vec<Box<RawValue>>| {
+            items.retain(|item| placed.insert(item.get().to_owned()));
+            items.into_iter().map(raw)
+        };
+        // Items that belong after the calls at the end of the input.
+        let mut after_calls = Vec::new();
         for item in items {
             if let Some(hidden) = hidden_by(&item).and_then(|id| self.stored.get(&self.scope, &id)) {
-                let all = hidden.before_call.iter().chain(&hidden.after_calls);
-                placed.extend(all.map(|item| item.get().to_owned()));
-                input.extend(hidden.before_call.into_iter().map(raw));
-                outputs.extend(hidden.after_calls.into_iter().map(raw));
+                input.extend(new(hidden.before_call));
+                after_calls.extend(new(hidden.after_calls));
                 continue;
             }
             let call_id = call_id_of(&item);
             if call_id.is_none() {
-                input.append(&mut outputs);
+                input.append(&mut after_calls);
             }
             if let Some(lead) = call_id.and_then(|call_id| self.replay_before(&call_id)) {
                 let is_message = |item: &Item<'_>| matches!(item, Item::Message { role: Role::Assistant, .. });
                 let message = if lead.before_message.is_empty() { None } else { input.pop_if(|last| is_message(last)) };
-                let new =
-                    |items: Vec<Box<RawValue>>| items.into_iter().filter(|item| !placed.contains(item.get())).map(raw);
                 input.extend(new(lead.before_message));
                 input.extend(message);
                 input.extend(new(lead.before_call));
-                outputs.extend(new(lead.after_calls));
+                after_calls.extend(new(lead.after_calls));
             }
             input.push(item);
         }
-        input.append(&mut outputs);
+        input.append(&mut after_calls);
     }
 
     /// The stored items before a call, if any. Remembers the call for [`Self::forget_rejected`].
@@ -120,10 +136,12 @@ impl ItemReplay {
         Some(lead)
     }
 
-    /// Deletes what was replayed before calls if the warnings say that the backend couldn't read the reasoning in it.
+    /// Deletes the reasoning that was replayed if the warnings say that the backend couldn't read it.
     pub(super) fn forget_rejected(&self, warnings: &[String]) {
         if self.reasoning == ReasoningReplay::On && warnings.iter().any(|token| token == DROPPED) {
-            self.replayed_calls.iter().for_each(|call_id| self.stored.remove(&self.scope, call_id));
+            for call_id in &self.replayed_calls {
+                self.stored.retain(&self.scope, call_id, |item| !is_reasoning(item));
+            }
         }
     }
 
@@ -153,15 +171,19 @@ impl ItemReplay {
         }
     }
 
-    /// Stores the items of a complete response under the calls that follow them.
+    /// Stores the items of a complete response under the calls that follow them. The proxy's calls after the last call
+    /// of the client are stored under that one.
     fn save(&mut self) {
         let mut noted = std::mem::take(&mut self.noted);
         noted.sort_by_key(|(position, _)| *position);
         let mut lead = PrecedingItems::default();
+        let mut last_call: Option<(String, PrecedingItems)> = None;
+        let mut has_hidden = false;
         for (_, item) in noted {
             match item {
                 NotedItem::Reasoning(json) => lead.before_call.push(json),
                 NotedItem::Hidden(HiddenItems { item_id, call, output, place, .. }) => {
+                    has_hidden = true;
                     let mut own = PrecedingItems::default();
                     for items in [&mut lead, &mut own] {
                         items.before_call.push(call.clone());
@@ -171,11 +193,28 @@ impl ItemReplay {
                         };
                         outputs.push(output.clone());
                     }
-                    self.stored.insert(&self.scope, &item_id, own);
+                    if self.item_ids == ItemIds::SentBack {
+                        self.stored.insert(&self.scope, &item_id, own);
+                    }
                 }
                 NotedItem::Message => lead.before_message.append(&mut lead.before_call),
-                NotedItem::Call(call_id) => self.stored.insert(&self.scope, &call_id, std::mem::take(&mut lead)),
+                NotedItem::Call(call_id) => {
+                    has_hidden = false;
+                    self.store(last_call.replace((call_id, std::mem::take(&mut lead))));
+                }
             }
+        }
+        if let Some((_, items)) = last_call.as_mut().filter(|_| has_hidden) {
+            items.after_calls =
+                [lead.before_message, lead.before_call, std::mem::take(&mut items.after_calls), lead.after_calls]
+                    .concat();
+        }
+        self.store(last_call);
+    }
+
+    fn store(&self, call: Option<(String, PrecedingItems)>) {
+        if let Some((call_id, items)) = call {
+            self.stored.insert(&self.scope, &call_id, items);
         }
     }
 
@@ -215,6 +254,10 @@ fn hidden_by<'i>(item: &'i Item<'_>) -> Option<Cow<'i, str>> {
         }
         _ => None,
     }
+}
+
+fn is_reasoning(item: &RawValue) -> bool {
+    RawObject::parse(item.get()).is_ok_and(|members| members.text("type").is_some_and(|kind| kind == "reasoning"))
 }
 
 fn raw<'a>(json: Box<RawValue>) -> Item<'a> {

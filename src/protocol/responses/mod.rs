@@ -52,6 +52,7 @@ impl Dialect for Responses {
     type Reply = ResponsesReply;
 
     const NAME: &'static str = "responses";
+    const SENDS_ITEMS_BACK: bool = true;
 
     fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
         request::decode(body)

@@ -48,6 +48,11 @@ pub(super) fn loses_detail(item: &Item<'_>) -> bool {
     }
 }
 
+/// Whether an item is a search that the backend has run. The lite format has none.
+pub(super) fn is_search(item: &Item<'_>) -> bool {
+    matches!(item, Item::Raw { kind, .. } if kind == "web_search_call")
+}
+
 fn is_call(item: &Item<'_>) -> bool {
     match item {
         Item::FunctionCall { .. } | Item::CustomToolCall { .. } => true,

@@ -11,6 +11,7 @@
 //! | `tool_choice` | `auto`; reduces the list of tools (`none`: to nothing); a call can't be forced |
 //! | `parallel_tool_calls` | `false` |
 //! | `detail` of an image | left out |
+//! | `web_search_call` items | left out; the caller has replaced those whose calls it knows |
 //! | `reasoning.context` | `all_turns` |
 //!
 //! The client never sees the added namespace: [`ToolNamespace`] removes it from the response.
@@ -72,6 +73,9 @@ impl Request<'_> {
         if self.input.iter().any(item::loses_detail) {
             warnings.push("ignored:detail".to_owned());
         }
+        if self.input.iter().any(item::is_search) {
+            warnings.push("repaired:dropped_web_search".to_owned());
+        }
         if self.extra.reasoning.text("context").is_some_and(|context| context != ALL_TURNS) {
             warnings.push("clamped:reasoning.context".to_owned());
         }
@@ -124,7 +128,7 @@ impl Serialize for Input<'_> {
         }
         let content = [Part::InputText(request.instructions.as_ref().into())];
         input.serialize_element(&SystemPrompt { r#type: "message", role: Role::Developer, content })?;
-        for item in &request.input {
+        for item in request.input.iter().filter(|item| !item::is_search(item)) {
             input.serialize_element(&item::LiteItem { item, namespace })?;
         }
         input.end()
