@@ -44,6 +44,15 @@ pub use reply::{Encoder, Fold, Reply, Sink, Summary, Wire};
 use stored_refs::{References, ResolvedReferences};
 pub use upstream_input::parameters::CommonOptions;
 
+/// Whether clients of an API send the items of responses back with their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemIds {
+    /// They do.
+    SentBack,
+    /// They send only the calls of their tools back with ids.
+    Lost,
+}
+
 /// A client API: decodes and translates its requests, and creates its replies.
 pub trait Dialect: Send + Sync + 'static {
     /// A decoded request, borrowing from the body.
@@ -59,8 +68,8 @@ pub trait Dialect: Send + Sync + 'static {
     /// The content type of a streaming reply.
     const STREAM_TYPE: &'static str = "text/event-stream; charset=utf-8";
 
-    /// Whether clients send the items of responses back with their ids.
-    const SENDS_ITEMS_BACK: bool = false;
+    /// Whether clients send the items of responses back.
+    const ITEM_IDS: ItemIds = ItemIds::Lost;
 
     /// Reads a request body.
     ///

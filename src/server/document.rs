@@ -1,7 +1,8 @@
 //! Reads a response that is sent as one document.
 //!
 //! Nothing is sent before the document is complete, so a response that fails in the middle is requested again, and read
-//! from its start, while the request has attempts left.
+//! from its start, while the request has attempts left. A response in which the proxy has run calls of the model isn't:
+//! the calls would be run again, and each of its rounds has had attempts of its own.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -33,15 +34,20 @@ pub(super) async fn read<R: Reply>(
     record: &mut RequestRecord,
 ) -> Result<Document, ProxyError> {
     loop {
-        let BackendResponse { events, headers, request_id, warnings } = response;
+        let BackendResponse { mut events, headers, request_id, warnings } = response;
         record.set_upstream_id(request_id.as_deref());
-        processor.fold(events, record).await;
+        processor.fold(&mut events, record).await;
         let Some(error) = processor.reply.failure().cloned() else {
             return Ok(Document { body: processor.reply.document()?, headers, warnings });
         };
         record.discard_attempt();
+        let error = with_response_meta(error, headers, request_id);
+        if events.has_run_calls() {
+            return Err(error);
+        }
+        drop(events);
         let again = async {
-            pending.retry(with_response_meta(error, headers, request_id)).await?;
+            pending.retry(error).await?;
             pending.open().await
         };
         response = again.instrument(record.span()).await?;

@@ -26,7 +26,7 @@ use super::budget::Reservation;
 use super::document::{self, Document};
 use super::guarded_body::GuardedBody;
 use super::http_response::{json_response, stream_response, with_headers, with_warnings};
-use super::item_replay::{ItemIds, ItemReplay, ReasoningReplay};
+use super::item_replay::{ItemReplay, ReasoningReplay};
 use super::paths::PathModel;
 use super::request_log::{RequestId, RequestRecord, ServedRequest};
 use super::response_store::ResponseStore;
@@ -253,8 +253,7 @@ where
 
     fn item_replay(&self, key: Option<&str>, model: &str, account: &str) -> ItemReplay {
         let scope = ReplayScope { key: key.map(str::to_owned), account: account.to_owned(), model: model.to_owned() };
-        let item_ids = if D::SENDS_ITEMS_BACK { ItemIds::SentBack } else { ItemIds::Lost };
-        ItemReplay::new(Arc::clone(&self.services.replayed), scope, self.reasoning, item_ids)
+        ItemReplay::new(Arc::clone(&self.services.replayed), scope, self.reasoning, D::ITEM_IDS)
     }
 
     /// Responds with a stream, or with a document once it is complete.

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::history::{PrecedingItems, ReplayScope, ReplayedItems};
+use crate::protocol::ItemIds;
 use crate::protocol::codex::proxy_tools::{HiddenItems, OutputPlace};
 use crate::protocol::codex::request::{Item, Request, Role};
 use crate::protocol::codex::{OutputItem, UpstreamEvent, event};
@@ -32,15 +33,6 @@ pub(super) enum ReasoningReplay {
     On,
     /// It is switched off, or clients of the API send reasoning back themselves.
     Off,
-}
-
-/// Whether clients of the API send the items of responses back with their ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ItemIds {
-    /// They do.
-    SentBack,
-    /// They send only calls back.
-    Lost,
 }
 
 /// The stored items that one request may use, and the items of its response.

@@ -178,7 +178,7 @@ impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
             let Poll::Ready(next) = Pin::new(&mut *events).poll_next(cx) else { break };
             has_new = true;
             self.record.count_event(events.first_content());
-            self.processor.note_hidden(events);
+            self.processor.note_rounds(events, next.as_ref());
             if let Some(Err(error)) = &next {
                 self.record.set_error(error);
             }
@@ -312,11 +312,11 @@ impl<R: Reply + Unpin, F: Framing<R> + Unpin> Stream for ResponseStream<R, F> {
 
 impl<R: Reply> ReplyProcessor<R> {
     /// Processes a whole response. The reply folds it into a document.
-    pub(super) async fn fold(&mut self, mut events: ReplyEvents, record: &mut RequestRecord) {
+    pub(super) async fn fold(&mut self, events: &mut ReplyEvents, record: &mut RequestRecord) {
         loop {
             let next = events.next().await;
             record.count_event(events.first_content());
-            self.note_hidden(&mut events);
+            self.note_rounds(events, next.as_ref());
             if self.process_next(next, &mut Fold).is_break() {
                 break;
             }
@@ -324,12 +324,17 @@ impl<R: Reply> ReplyProcessor<R> {
         self.finish(record);
     }
 
-    /// Notes the calls that the proxy has run before the next event.
-    fn note_hidden(&mut self, events: &mut ReplyEvents) {
-        if let Some(replay) = &mut self.replay
-            && events.has_proxy_tools()
-        {
-            replay.note_hidden(events.take_hidden());
+    /// Notes the calls that the proxy has run before the next event, and the usage of the rounds before it.
+    fn note_rounds(&mut self, events: &mut ReplyEvents, next: Option<&Result<Bytes, ProxyError>>) {
+        if !events.has_proxy_tools() {
+            return;
+        }
+        let hidden = events.take_hidden();
+        if !hidden.is_empty() || !matches!(next, Some(Ok(_))) {
+            self.billed = events.finished_usage();
+        }
+        if let Some(replay) = &mut self.replay {
+            replay.note_hidden(hidden);
         }
     }
 
@@ -349,7 +354,9 @@ impl<R: Reply> ReplyProcessor<R> {
                 if !self.reply.is_finished() {
                     return ControlFlow::Continue(());
                 }
-                self.billed = self.reply.failure().and_then(|_| failure::usage_of_event(text));
+                if self.reply.failure().is_some() {
+                    self.billed = failure::usage_of_event(text).or(self.billed);
+                }
                 return ControlFlow::Break(());
             }
             Some(Err(error)) => Some(error),

@@ -184,11 +184,15 @@ impl Upstream {
         token: RequestToken,
         forwarded: ForwardedHeaders,
     ) -> Result<Pending<'r>, ProxyError> {
-        if let Some(failure) = self.quota.exhausted(&token.bearer().account.id, &request.model) {
-            self.counters.quota_refusals.fetch_add(1, Ordering::Relaxed);
-            return Err(ProxyError::Upstream(Box::new(failure)));
-        }
+        self.check_quota(&token, &request.model)?;
         Ok(Pending::new(self, request, token, forwarded))
+    }
+
+    /// Refuses a request that the limit of its model is known to refuse, unless a probe of the limit is due.
+    fn check_quota(&self, token: &RequestToken, model: &str) -> Result<(), ProxyError> {
+        let Some(failure) = self.quota.exhausted(&token.bearer().account.id, model) else { return Ok(()) };
+        self.counters.quota_refusals.fetch_add(1, Ordering::Relaxed);
+        Err(ProxyError::Upstream(Box::new(failure)))
     }
 
     /// The current counters.

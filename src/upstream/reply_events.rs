@@ -12,6 +12,7 @@ use super::EventStream;
 use super::stream::ControlError;
 use super::tool_rounds::ToolRounds;
 use crate::error::ProxyError;
+use crate::protocol::codex::Usage;
 use crate::protocol::codex::control::ControlKind;
 use crate::protocol::codex::proxy_tools::HiddenItems;
 
@@ -72,6 +73,22 @@ impl ReplyEvents {
     #[must_use]
     pub fn has_proxy_tools(&self) -> bool {
         matches!(self.0, Source::Rounds(_))
+    }
+
+    /// Whether the proxy has run calls of the model. Another attempt at the request would run them again.
+    #[must_use]
+    pub fn has_run_calls(&self) -> bool {
+        matches!(&self.0, Source::Rounds(rounds) if rounds.has_run_calls())
+    }
+
+    /// The usage of the rounds that have ended, which is billed even if a later one fails. `None` for a response of one
+    /// round.
+    #[must_use]
+    pub fn finished_usage(&self) -> Option<Usage> {
+        match &self.0 {
+            Source::Single(_) => None,
+            Source::Rounds(rounds) => rounds.finished_usage(),
+        }
     }
 
     /// Returns the calls that the proxy has run since the last time, with their outputs. The client gets neither.

@@ -4,9 +4,10 @@
 //! next round is opened with their outputs, until a round has no such calls. All of this happens while the stream is
 //! polled, so dropping the stream cancels it.
 //!
-//! Bounded: after [`MAX_ROUNDS`] rounds with calls, or when searches have taken [`MAX_SEARCH_TIME`] in all, the model
-//! is told that no further calls are possible, and the next round doesn't offer the tools. An image has a time limit of
-//! its own. A failed call becomes an output that says why; a spent quota or a refused token ends the response.
+//! Bounded: at most [`MAX_CALLS`] calls of a round are run. After [`MAX_ROUNDS`] rounds with calls, or when searches have
+//! taken [`MAX_SEARCH_TIME`] in all, the model is told that no further calls are possible, and the next round doesn't
+//! offer the tools. An image has a time limit of its own. A failed call becomes an output that says why; a spent quota or
+//! a refused token ends the response.
 //!
 //! [`proxy_tools`]: crate::protocol::codex::proxy_tools
 
@@ -30,6 +31,7 @@ use super::region::OnRefusedToken;
 use super::{EventStream, ForwardedHeaders, RequestToken, SideCall, SideTarget, Upstream};
 use crate::blocking::off_thread;
 use crate::error::{Fault, ProxyError};
+use crate::protocol::codex::Usage;
 use crate::protocol::codex::lite::ToolNamespace;
 use crate::protocol::codex::proxy_tools::{
     CallTime, HiddenItems, Merged, ProxyCall, ProxyTool, RoundMerger, SideRequest, ToolOutcome, next_round,
@@ -43,8 +45,11 @@ const MAX_SEARCH_TIME: Duration = Duration::from_secs(120);
 const MAX_IMAGE_TIME: Duration = Duration::from_secs(300);
 /// Maximum number of calls that run at a time.
 const CONCURRENT_CALLS: usize = 4;
+/// Maximum number of calls of a round that are run.
+const MAX_CALLS: usize = 16;
 /// Size limit of the response to a call.
-const MAX_RESULT_BYTES: usize = 32 * 1024 * 1024;
+const MAX_SEARCH_BYTES: usize = 256 * 1024;
+const MAX_IMAGE_BYTES: usize = 32 * 1024 * 1024;
 /// Added to the outputs of the last calls.
 const LAST_CALLS: &str =
     "No further calls of this tool are possible in this response. Answer with what you have found so far.";
@@ -59,6 +64,7 @@ pub(super) struct ToolRounds {
     backend: Option<Box<RoundBackend>>,
     /// When the client's first content delta arrived.
     first_content: Option<Instant>,
+    has_run_calls: bool,
 }
 
 enum State {
@@ -98,12 +104,23 @@ impl ToolRounds {
             merger: RoundMerger::new(backend.tools.clone()),
             backend: Some(Box::new(backend)),
             first_content: None,
+            has_run_calls: false,
         }
     }
 
     /// When the client's first content delta arrived.
     pub(super) fn first_content(&self) -> Option<Instant> {
         self.first_content
+    }
+
+    /// Whether calls have been run.
+    pub(super) fn has_run_calls(&self) -> bool {
+        self.has_run_calls
+    }
+
+    /// The usage of the rounds that have ended.
+    pub(super) fn finished_usage(&self) -> Option<Usage> {
+        self.merger.usage()
     }
 
     /// Returns the calls that have been run since the last time, with their outputs.
@@ -131,6 +148,7 @@ impl ToolRounds {
     fn call(&mut self) {
         let Some(calls) = self.merger.ended_with_calls() else { return };
         let Some(backend) = self.backend.take() else { return };
+        self.has_run_calls = true;
         self.state = State::Calling(Box::pin(backend.run(calls.to_vec())));
     }
 
@@ -225,11 +243,12 @@ impl RoundBackend {
     }
 
     /// Runs the calls of a round, several at a time. Returns the results in the order of the calls.
-    async fn run(mut self: Box<Self>, calls: Vec<ProxyCall>) -> (Box<Self>, Outcomes) {
+    async fn run(mut self: Box<Self>, mut calls: Vec<ProxyCall>) -> (Box<Self>, Outcomes) {
+        let refused = |reason: &'static str| move |call: ProxyCall| (call, ToolOutcome::Failed(reason.to_owned()));
         if self.tools.is_empty() {
-            let refused = |call| (call, ToolOutcome::Failed("no further calls are possible".to_owned()));
-            return (self, Ok(calls.into_iter().map(refused).collect()));
+            return (self, Ok(calls.into_iter().map(refused("no further calls are possible")).collect()));
         }
+        let excess = calls.split_off(calls.len().min(MAX_CALLS));
         let started = Instant::now();
         let running = calls.into_iter().map(|call| self.run_one(call, started));
         let finished: Result<Vec<_>, _> = stream::iter(running).buffered(CONCURRENT_CALLS).try_collect().await;
@@ -244,7 +263,8 @@ impl RoundBackend {
                 }
                 (call, outcome)
             };
-            finished.into_iter().map(keep).collect()
+            let finished = finished.into_iter().map(keep);
+            finished.chain(excess.into_iter().map(refused("there are too many calls at a time"))).collect()
         });
         (self, outcomes)
     }
@@ -260,9 +280,10 @@ impl RoundBackend {
             Ok(request) => request,
             Err(reason) => return Ok((call, ToolOutcome::Failed(reason), token, started)),
         };
-        let (time, limit) = match request.time {
-            CallTime::Shared => (request.time, self.search_time_left),
-            CallTime::Image => (request.time, MAX_IMAGE_TIME),
+        let time = request.time;
+        let limit = match time {
+            CallTime::Shared => self.search_time_left,
+            CallTime::Image => MAX_IMAGE_TIME,
         };
         let deadline = started + limit;
         let outcome = match timeout_at(deadline, self.fetch(request, limit, &mut token)).await {
@@ -286,6 +307,10 @@ impl RoundBackend {
     ) -> Result<Bytes, ProxyError> {
         let mut forwarded = self.forwarded.clone();
         forwarded.request.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let max_bytes = match request.time {
+            CallTime::Shared => MAX_SEARCH_BYTES,
+            CallTime::Image => MAX_IMAGE_BYTES,
+        };
         let call = SideCall {
             method: Method::POST,
             target: SideTarget::Codex(request.path.to_owned()),
@@ -294,7 +319,7 @@ impl RoundBackend {
             body: request.body,
             head_timeout,
         };
-        self.upstream.call(&call, token).await?.read(MAX_RESULT_BYTES).await
+        self.upstream.call(&call, token).await?.read(max_bytes).await
     }
 
     /// Returns the tools that the next round no longer offers: all of them once a limit is reached.
@@ -305,6 +330,7 @@ impl RoundBackend {
 
     /// Opens the next round. Nothing of it has reached the client, so failures are retried as those of the first one.
     async fn open(&mut self) -> Result<EventStream, ProxyError> {
+        self.upstream.check_quota(&self.token, &self.request.model)?;
         loop {
             let Self { upstream, request, forwarded, token, .. } = &mut *self;
             match upstream.attempt(request, forwarded, token.bearer(), OnRefusedToken::FallBack).await {

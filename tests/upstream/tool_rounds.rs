@@ -269,6 +269,55 @@ async fn a_later_round_is_retried_until_its_first_event() {
 }
 
 #[tokio::test]
+async fn a_round_after_the_quota_is_spent_is_not_requested() {
+    let bench = Bench::new().await;
+    let gate = Gate::default();
+    let spent = r#"{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached","resets_in_seconds":60}}"#;
+    bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust")]));
+    bench.fake.on("/responses", Script::json(429, spent));
+    bench.fake.on(SEARCH, Script::default().gate(&gate).chained(Script::json(200, FOUND)));
+    let response = open(&bench).await.unwrap();
+    let other = async {
+        bench.fake.received(SEARCH, 1).await;
+        assert!(open(&bench).await.is_err());
+        gate.open();
+    };
+    let ((_, error), ()) = tokio::join!(drain(response), other);
+    let Some(ProxyError::Upstream(failure)) = error else { panic!("{error:?}") };
+    assert_eq!((failure.fault, bench.calls()), (Fault::UsageLimit, 2));
+}
+
+#[tokio::test]
+async fn a_round_runs_sixteen_calls_in_order_and_refuses_the_others() {
+    let bench = Bench::new().await;
+    let calls: Vec<_> = (0..18).map(|index| call(index, &format!("call_{index}"), "rust")).collect();
+    bench.fake.on("/responses", round(1, &calls));
+    bench.fake.on("/responses", round(2, &[message()]));
+    bench.fake.on(SEARCH, Script::json(200, FOUND));
+    let (events, error) = events(&bench).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(bench.fake.requests(SEARCH).len(), 16);
+    let positions: Vec<_> = items(&events).iter().map(|(index, ..)| *index).collect();
+    assert_eq!(positions, (0..19).collect::<Vec<_>>());
+    let inputs = inputs(&bench);
+    let refused = outputs(&inputs[1]).split_off(15);
+    assert_eq!(refused[1..], ["The call failed: there are too many calls at a time."; 2]);
+    assert!(refused[0].starts_with("Rust 1.99"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_call_of_an_unknown_function_in_the_namespace_is_answered() {
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust").replace(r#""name":"run""#, r#""name":"open""#)]));
+    bench.fake.on("/responses", round(2, &[message()]));
+    let (events, error) = events(&bench).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(items(&events), [(0, "web_search_call", "failed"), (1, "message", "")]);
+    assert_eq!(outputs(&inputs(&bench)[1]), ["The call failed: web has only the function run."]);
+    assert!(bench.fake.requests(SEARCH).is_empty());
+}
+
+#[tokio::test]
 async fn reasoning_and_text_of_each_round_arrive_before_its_searches_end() {
     let bench = Bench::new().await;
     let gate = Gate::default();

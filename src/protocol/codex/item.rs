@@ -14,6 +14,9 @@ pub struct OutputItem<'a> {
     /// `msg_…`, `rs_…`, `fc_…`
     #[serde(borrow, default)]
     pub id: Option<Str<'a>>,
+    /// `completed`, `failed`, `incomplete`, …
+    #[serde(borrow, default)]
+    pub status: Option<Str<'a>>,
     /// The id of a call, which its output in a later request repeats.
     #[serde(borrow, default)]
     pub call_id: Option<Str<'a>>,

@@ -25,8 +25,15 @@ fn citation<'p>(piece: &'p ReplyItem<'static>) -> Option<&'p Citation<'static>> 
     if let ReplyItem::Citation { citation, .. } = piece { Some(citation) } else { None }
 }
 
+/// The search, if it may have found something.
 fn search<'p>(piece: &'p mut ReplyItem<'static>) -> Option<&'p mut Search<'static>> {
-    if let ReplyItem::Search(search) = piece { Some(search) } else { None }
+    if let ReplyItem::Search(search) = piece
+        && !search.is_failed
+    {
+        Some(search)
+    } else {
+        None
+    }
 }
 
 /// The input of the search tool: JSON text, escaped.
@@ -35,8 +42,11 @@ pub(super) fn input(search: &Search<'_>) -> String {
     literal.get(1..literal.len() - 1).unwrap_or_default().to_owned()
 }
 
-/// The content of the search result block as JSON, with each page once.
+/// The content of the search result block as JSON: each page once, or the error.
 pub(super) fn results(search: &Search<'_>) -> String {
+    if search.is_failed {
+        return r#"{"type":"web_search_tool_result_error","error_code":"unavailable"}"#.to_owned();
+    }
     let mut seen: Vec<&str> = Vec::new();
     let mut results: Vec<String> = Vec::new();
     for Source { url, title } in &search.sources {

@@ -94,6 +94,8 @@ pub struct Search<'a> {
     pub query: Cow<'a, str>,
     /// The pages that were found, as far as the backend reports them.
     pub sources: Vec<Source<'a>>,
+    /// Whether it ended without a result.
+    pub is_failed: bool,
 }
 
 /// A page that a web search found. Texts are escaped.
@@ -129,7 +131,9 @@ impl<'a> Search<'a> {
         let action = action.unwrap_or_default();
         let urls = action.sources.unwrap_or_default().into_iter().filter_map(|source| source.url);
         let source = |url: RawText<'a>| Source { url: Cow::Borrowed(url.escaped()), title: Cow::Borrowed("") };
+        let is_failed = item.status.as_ref().is_some_and(|status| matches!(status.as_str(), "failed" | "incomplete"));
         matches!(action.kind.as_str(), "search" | "").then(|| Self {
+            is_failed,
             id: item.id.clone().unwrap_or_default().into_cow(),
             query: Cow::Borrowed(action.query.map_or("", RawText::escaped)),
             sources: urls.map(source).collect(),
@@ -138,7 +142,12 @@ impl<'a> Search<'a> {
 
     fn into_owned(self) -> Search<'static> {
         let source = |source: Source<'_>| Source { url: own(source.url), title: own(source.title) };
-        Search { id: own(self.id), query: own(self.query), sources: self.sources.into_iter().map(source).collect() }
+        Search {
+            id: own(self.id),
+            query: own(self.query),
+            sources: self.sources.into_iter().map(source).collect(),
+            is_failed: self.is_failed,
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub use response_echo::{Forwarding, ResponseEcho};
 pub use translate::Translation;
 
 use super::stored_refs::{References, ResolvedReferences};
-use super::{Context, Dialect, Plan};
+use super::{Context, Dialect, ItemIds, Plan};
 use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 
@@ -52,7 +52,7 @@ impl Dialect for Responses {
     type Reply = ResponsesReply;
 
     const NAME: &'static str = "responses";
-    const SENDS_ITEMS_BACK: bool = true;
+    const ITEM_IDS: ItemIds = ItemIds::SentBack;
 
     fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
         request::decode(body)

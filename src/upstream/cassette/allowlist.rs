@@ -78,6 +78,8 @@ const SIDE_WORD_MEMBERS: &[&str] = &[
 ];
 /// Members whose values refer to each other, in addition to those that end with `_id`.
 const REFERENCE_MEMBERS: &[&str] = &["id", "name", "namespace", "prompt_cache_key"];
+/// The names of the tools that the proxy runs, and of their functions: a replay has to recognize calls of them.
+const PROXY_TOOLS: [&str; 4] = ["web", "run", "image_gen", "imagegen"];
 /// Members of values in which users choose the member names, at any depth.
 const USER_NAMED: &[&str] = &["parameters", "schema", "input_schema", "metadata", "client_metadata", "properties"];
 /// The member names that are kept in such values: the keywords of JSON Schema.
@@ -182,6 +184,11 @@ pub(super) fn user_named_redaction(member: &str) -> Redaction {
         "required" => Redaction::Placeholder,
         _ => Redaction::Mask,
     }
+}
+
+/// Whether a name is that of a tool that the proxy runs. Such a name is kept.
+pub(super) fn is_proxy_tool(member: &str, text: &str) -> bool {
+    matches!(member, "name" | "namespace") && PROXY_TOOLS.contains(&text)
 }
 
 /// Whether a member name is kept. Others get a placeholder.

@@ -155,6 +155,7 @@ impl Redactor {
                 out.push_str(allowlist::FILE_PLACEHOLDER);
             }
             Redaction::KeepProtocolWord if allowlist::is_protocol_word(literal) => out.push_str(literal),
+            Redaction::Placeholder if allowlist::is_proxy_tool(position.member, literal) => out.push_str(literal),
             Redaction::Placeholder => {
                 let placeholder = serde_json::from_str::<String>(raw).ok().map(|name| self.placeholder(&name));
                 out.push_str(&placeholder.unwrap_or_else(|| masking::mask_literal(literal)));

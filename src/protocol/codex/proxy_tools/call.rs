@@ -15,6 +15,8 @@ pub struct ProxyCall {
     /// Position of its item in the client's response.
     pub(super) output_index: u64,
     call_id: String,
+    /// The function in the tool's namespace.
+    function: String,
     /// The arguments: JSON text, unless the model made a mistake.
     arguments: String,
     /// The item as the backend sent it.
@@ -86,6 +88,7 @@ impl ProxyCall {
             tool: tool.clone(),
             output_index,
             call_id: id.unwrap_or_default().into_owned(),
+            function: members.text("name").unwrap_or_default().into_owned(),
             arguments: members.text("arguments").unwrap_or_default().into_owned(),
             item: item.to_owned(),
         })
@@ -94,8 +97,11 @@ impl ProxyCall {
     /// The request that runs the call.
     ///
     /// # Errors
-    /// What is wrong with the call's arguments, as a sentence for the model.
+    /// What is wrong with the call, as a sentence for the model.
     pub fn request(&self, session: &str, model: &str) -> Result<SideRequest, String> {
+        if self.function != self.tool.function() {
+            return Err(format!("{} has only the function {}", self.tool.namespace(), self.tool.function()));
+        }
         let arguments: &RawValue = serde_json::from_str(&self.arguments).map_err(|_| NO_OBJECT.to_owned())?;
         let members = RawObject::parse(arguments.get()).map_err(|_| NO_OBJECT.to_owned())?;
         Ok(match &self.tool {
@@ -119,10 +125,10 @@ impl ProxyCall {
         found.unwrap_or_else(|| ToolOutcome::Failed("the backend's response has no result".to_owned()))
     }
 
-    /// The item of the client that stands for the call, in progress.
-    pub(super) fn item_in_progress(tool: &ProxyTool, item_id: &str) -> String {
+    /// The item of the client that stands for a call without a result.
+    pub(super) fn item_without_result(tool: &ProxyTool, item_id: &str, status: &str) -> String {
         let (kind, _) = tool.item_type();
-        format!(r#"{{"id":{},"type":"{kind}","status":"in_progress"}}"#, quoted(item_id))
+        format!(r#"{{"id":{},"type":"{kind}","status":"{status}"}}"#, quoted(item_id))
     }
 
     /// The item of the client that stands for the call, with its result.

@@ -89,9 +89,9 @@ impl ProxyTool {
         }
     }
 
+    /// Whether an item calls a function of the namespace, even one that it doesn't have: the client has none in it.
     fn is_called_by(&self, item: &RawObject<'_>) -> bool {
         item.text("type").is_some_and(|kind| kind == "function_call")
             && item.text("namespace").is_some_and(|namespace| namespace == self.namespace())
-            && item.text("name").is_some_and(|name| name == self.function())
     }
 }

@@ -18,7 +18,7 @@ use super::ProxyTool;
 use super::call::{HiddenItems, OutputPlace, ProxyCall, ToolOutcome};
 use super::citations::Citations;
 use super::usage_sum::UsageSum;
-use crate::protocol::codex::event;
+use crate::protocol::codex::{Usage, event};
 use crate::protocol::json::quoted;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
@@ -69,6 +69,7 @@ pub struct RoundMerger {
 /// A call whose item has begun.
 #[derive(Debug)]
 struct BegunCall {
+    tool: ProxyTool,
     /// The backend's id of the item.
     backend_id: Option<String>,
     /// The id of the client's item.
@@ -182,10 +183,12 @@ impl RoundMerger {
         let (kind, place) = (call.tool.item_type().0, place(&item_id, index));
         let call = call.backend_item().to_owned();
         self.hidden.push(HiddenItems { output_index: index, item_id, call, output, place: output_place });
-        vec![
-            self.own(&format!("response.{kind}.completed"), &place),
-            self.own("response.output_item.done", &format!(r#""output_index":{index},"item":{item}"#)),
-        ]
+        let mut events = Vec::with_capacity(2);
+        if !matches!(outcome, ToolOutcome::Failed(_)) {
+            events.push(self.own(&format!("response.{kind}.completed"), &place));
+        }
+        events.push(self.own("response.output_item.done", &format!(r#""output_index":{index},"item":{item}"#)));
+        events
     }
 
     /// The input items that the next round's request adds: those of this round, and the outputs of its calls.
@@ -210,6 +213,12 @@ impl RoundMerger {
         let end = self.end.take()?;
         let members = RawObject::parse(&end).ok()?;
         Some(self.terminal_event(&end, &members))
+    }
+
+    /// The usage of the rounds that have ended; `None` if they reported none.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage.usage()
     }
 
     /// Returns the calls of the response with their outputs, for a request that continues it.
@@ -246,12 +255,13 @@ impl RoundMerger {
     /// Begins the client's item for a call.
     fn begin_call(&mut self, tool: &ProxyTool, call_id: &str, backend_id: Option<&str>, index: u64) -> Vec<String> {
         let item_id = ProxyCall::item_id(tool, call_id, index);
-        let item = ProxyCall::item_in_progress(tool, &item_id);
+        let item = ProxyCall::item_without_result(tool, &item_id, "in_progress");
         let events = vec![
             self.own("response.output_item.added", &format!(r#""output_index":{index},"item":{item}"#)),
             self.own(&format!("response.{}.in_progress", tool.item_type().0), &place(&item_id, index)),
         ];
-        self.begun.insert(index, BegunCall { backend_id: backend_id.map(str::to_owned), item_id });
+        let backend_id = backend_id.map(str::to_owned);
+        self.begun.insert(index, BegunCall { tool: tool.clone(), backend_id, item_id });
         events
     }
 

@@ -170,7 +170,7 @@ fn a_failed_search_is_shown_as_failed() {
     let events = two_rounds(&ToolOutcome::Failed("no result".to_owned()), "Sorry.");
     let action = json!({"type": "search", "query": "rust release", "sources": []});
     let search = json!({"id": "ws_1", "type": "web_search_call", "status": "failed", "action": action});
-    assert_eq!(events[7]["item"], search);
+    assert_eq!((&events[6]["item"], &events[7]["type"]), (&search, &json!("response.output_item.added")));
     assert!(events.iter().all(|event| event["type"] != "response.output_text.annotation.added"));
 }
 
@@ -249,7 +249,10 @@ fn an_early_end_runs_no_calls() {
     let mut events = round("resp_1", &[call_item(1)], &usage(1, 0));
     events.pop();
     events.push(r#"{"type":"response.incomplete","response":{"id":"resp_1","usage":{"input_tokens":1}}}"#.to_owned());
-    assert_eq!(values(&merged(&mut merger, &events)).last().unwrap()["type"], "response.incomplete");
+    let events = values(&merged(&mut merger, &events));
+    let [.., search, end] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((&search["item"]["id"], &search["item"]["status"]), (&json!("ws_1"), &json!("incomplete")));
+    assert_eq!(end["type"], "response.incomplete");
     assert!(merger.ended_with_calls().is_none());
 }
 

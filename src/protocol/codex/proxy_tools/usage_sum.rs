@@ -1,7 +1,10 @@
 //! Adds up the token usage of several rounds, with all details that the backend reports.
 
+use serde::Deserialize as _;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+
+use crate::protocol::codex::Usage;
 
 /// The usage of the rounds so far.
 #[derive(Debug, Default)]
@@ -15,6 +18,12 @@ impl UsageSum {
             Some(sum) => add_members(sum, usage),
             None => self.0 = Some(usage),
         }
+    }
+
+    /// The sum; `None` if no round reported its usage.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        let sum = Value::Object(self.0.clone()?);
+        Usage::deserialize(&sum).ok()
     }
 
     /// The sum as JSON; `None` if no round reported its usage.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Event, IDENTITY, Merged, RoundMerger, id_of};
+use super::{Event, IDENTITY, Merged, ProxyCall, RoundMerger, id_of};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
@@ -23,6 +23,7 @@ impl RoundMerger {
         if let Some(usage) = response.get("usage") {
             self.usage.add(usage);
         }
+        events.extend(self.end_unfinished(end));
         let is_changed = !self.is_first_round || !self.begun.is_empty() || self.numbers.has_changed();
         if end == RoundEnd::Completed && !self.calls.is_empty() {
             self.end = Some(event.text.to_owned());
@@ -32,6 +33,22 @@ impl RoundMerger {
             return Merged::Unchanged;
         }
         Merged::Events(events)
+    }
+
+    /// Completes the client's items of calls that won't be run, because they are incomplete or the round ended early.
+    fn end_unfinished(&mut self, end: RoundEnd) -> Vec<String> {
+        let begun = std::mem::take(&mut self.begun);
+        let is_run =
+            |index: u64| end == RoundEnd::Completed && self.calls.iter().any(|call| call.output_index == index);
+        let unfinished = begun.iter().filter(|(index, _)| !is_run(**index));
+        let items: Vec<_> = unfinished
+            .map(|(index, call)| {
+                let item = ProxyCall::item_without_result(&call.tool, &call.item_id, "incomplete");
+                format!(r#""output_index":{index},"item":{item}"#)
+            })
+            .collect();
+        self.begun = begun;
+        items.iter().map(|members| self.own("response.output_item.done", members)).collect()
     }
 
     /// Records the items that only the terminal event lists, where that matters: if it will be replaced.

@@ -17,12 +17,12 @@ use crate::protocol::json::splice::Splice;
 impl RoundMerger {
     /// Holds an event back if it completes a message, or a part of one, that may get citations.
     pub(super) fn hold(&mut self, event: &Event<'_>) -> bool {
-        let completes_message = match event.kind {
-            "response.output_text.done" | "response.content_part.done" => true,
-            "response.output_item.done" => is_message(event),
-            _ => false,
-        };
-        let is_held = completes_message && self.citations.has_sources();
+        let is_held = self.citations.has_sources()
+            && match event.kind {
+                "response.output_text.done" | "response.content_part.done" => true,
+                "response.output_item.done" => is_message(event),
+                _ => false,
+            };
         if is_held {
             self.held.push(event.text.to_owned());
         }
