@@ -138,7 +138,7 @@ impl SideApi for Images {
         // A failed call may have been billed.
         token.retry_only_unaccepted();
         // Once for all calls: only one call may be let through if the quota is exhausted.
-        services.upstream.check_quota(&self.model, &token)?;
+        services.upstream.check_quota(&token, &self.model)?;
         let served = served_request(&parts, &self.model, &token.bearer().account.id);
         let call = RepeatedCall {
             upstream: Arc::clone(&services.upstream),

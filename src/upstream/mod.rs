@@ -188,8 +188,12 @@ impl Upstream {
         Ok(Pending::new(self, request, token, forwarded))
     }
 
-    /// Refuses a request that the limit of its model is known to refuse, unless a probe of the limit is due.
-    fn check_quota(&self, token: &RequestToken, model: &str) -> Result<(), ProxyError> {
+    /// Checks whether the limit that the model counts against is known to be exhausted. After a success, the caller has
+    /// to make a call: it may be the one that finds out whether the limit is still exhausted.
+    ///
+    /// # Errors
+    /// The failure that exhausted the limit.
+    pub fn check_quota(&self, token: &RequestToken, model: &str) -> Result<(), ProxyError> {
         let Some(failure) = self.quota.exhausted(&token.bearer().account.id, model) else { return Ok(()) };
         self.counters.quota_refusals.fetch_add(1, Ordering::Relaxed);
         Err(ProxyError::Upstream(Box::new(failure)))

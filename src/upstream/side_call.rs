@@ -79,20 +79,9 @@ impl Upstream {
     /// exhausted.
     pub async fn call(&self, call: &SideCall, token: &mut RequestToken) -> Result<SideResponse, ProxyError> {
         if let Some(model) = &call.model {
-            self.check_quota(model, token)?;
+            self.check_quota(token, model)?;
         }
         self.call_unchecked(call, token).await
-    }
-
-    /// Checks whether the limit that the model counts against is known to be exhausted. After a success, the caller has
-    /// to make a call: it may be the one that finds out whether the limit is still exhausted.
-    ///
-    /// # Errors
-    /// The failure that exhausted the limit.
-    pub fn check_quota(&self, model: &str, token: &RequestToken) -> Result<(), ProxyError> {
-        let Some(failure) = self.quota.exhausted(&token.bearer().account.id, model) else { return Ok(()) };
-        self.counters.quota_refusals.fetch_add(1, Ordering::Relaxed);
-        Err(ProxyError::Upstream(Box::new(failure)))
     }
 
     /// Makes a call for a request whose quota was checked, which may have several.

@@ -79,7 +79,7 @@ async fn a_search_that_the_proxy_ran_is_replayed_as_a_failed_one() {
     bench.upstream.on("/alpha/search", Script::json(200, r#"{"output":"Found."}"#));
     let request = json!({"model": "gpt-6.1-sol", "input": "hi", "tools": [{"type": "web_search"}]});
     let ask = Ask::post("/v1/responses", &request);
-    let live = ask.send(&bench.proxy).await.json();
+    let recorded = ask.send(&bench.proxy).await.json();
     stop(&mut bench.proxy).await;
     drop(bench);
     let proxy = lite(replaying(folder.path())).start();
@@ -89,7 +89,7 @@ async fn a_search_that_the_proxy_ran_is_replayed_as_a_failed_one() {
         items.map(|item| (item["type"].clone(), item["status"].clone())).collect()
     };
     assert_eq!(kinds(&again)[0], (json!("web_search_call"), json!("failed")), "{again}");
-    assert_eq!(kinds(&again)[1..], kinds(&live)[1..]);
+    assert_eq!(kinds(&again)[1..], kinds(&recorded)[1..]);
 }
 
 #[tokio::test]

@@ -147,12 +147,12 @@ fn url_at_start(text: &str) -> &str {
 /// Whether a character ends a URL; `rest` is the text from it on. Besides delimiters, these are typographic quotation
 /// marks, the punctuation of Chinese and Japanese texts, and delimiters that are escaped as in HTML.
 fn ends_url(c: char, rest: &str) -> bool {
+    const DELIMITERS: &str = "\"'<>`|\\{}";
     const ESCAPED: [&str; 5] = ["&quot;", "&apos;", "&#39;", "&lt;", "&gt;"];
     match c {
-        '"' | '\'' | '<' | '>' | '`' | '|' | '\\' | '{' | '}' => true,
         '\u{2018}'..='\u{201f}' | '\u{2026}' | '\u{3000}'..='\u{303f}' | '\u{ff01}'..='\u{ff65}' => true,
         '&' => ESCAPED.iter().any(|escaped| rest.starts_with(escaped)),
-        _ => c.is_whitespace() || c.is_control(),
+        _ => c.is_whitespace() || c.is_control() || DELIMITERS.contains(c),
     }
 }
 
@@ -178,7 +178,6 @@ mod tests {
             }
         }
     }
-
 
     #[test]
     fn urls_end_before_the_punctuation_around_them() {
