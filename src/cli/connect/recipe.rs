@@ -192,6 +192,15 @@ mod tests {
     }
 
     #[test]
+    fn models_and_context_windows_come_from_the_catalog() {
+        for (id, text) in FILES {
+            assert!(!text.contains("gpt-"), "{id} names a model");
+            let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+            assert!(numbers.all(|number| number.len() < 5), "{id} has a large number");
+        }
+    }
+
+    #[test]
     fn no_placeholder_is_left_in_any_recipe() {
         let paths = PathResolver::of(&Environment::default());
         for values in every_key() {
