@@ -35,7 +35,7 @@ use super::state::ServerState;
 use super::{Services, account, body, depth_limit, models, usage};
 use crate::blocking::off_thread;
 use crate::command_hint;
-use crate::error::{Fault, ProxyError};
+use crate::error::ProxyError;
 use crate::history::{ConversationKey, ReplayScope};
 use crate::protocol::models::Models;
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
@@ -129,7 +129,9 @@ where
         let chosen = account::tokens(parts, self.services.tokens.as_ref()).await?;
         let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         // The permit comes after the body, so that a client that sends slowly doesn't occupy one.
-        acquire_permit(record).await?;
+        if let Some(record) = record {
+            record.acquire_permit().await?;
+        }
         let store = ResponseStore::new(&self.services.history, &parts.extensions);
         let models = self.services.models();
         let planned = self.plan(parts, &body, &models, &store, &mut memory).await?;
@@ -144,7 +146,7 @@ where
             Ok(opened) => self.respond(opened, record).await,
             Err(error) => Err(error),
         };
-        result.map_err(|error| with_model_hint(error, &models, &slug))
+        result.map_err(|error| models::with_model_hint(error, &models, &slug))
     }
 
     /// Translates and sends a request, as `run` does. Returns when the backend's response is committed. `chosen` has
@@ -165,7 +167,7 @@ where
         }
         let slug = planned.plan.upstream.model.to_string();
         let opened = self.send(parts, planned, chosen, store, record).await;
-        opened.map_err(|error| with_model_hint(error, &models, &slug))
+        opened.map_err(|error| models::with_model_hint(error, &models, &slug))
     }
 
     /// Sends a translated request, with the items to replay. Returns when the backend's response is committed.
@@ -343,29 +345,12 @@ fn respond_locally<D: Dialect>(
     Ok(with_warnings(response, &warnings))
 }
 
-async fn acquire_permit(record: &mut Option<RequestRecord>) -> Result<(), ProxyError> {
-    match record {
-        Some(record) => record.acquire_permit().await,
-        None => Ok(()),
-    }
-}
-
 /// Loads the tokenizer off the serving thread while the request is sent, if the reply counts tokens.
 async fn load_tokenizer(reply: &impl Reply) -> Result<(), ProxyError> {
     if !reply.counts_tokens() || tokens::is_loaded() {
         return Ok(());
     }
     tokio::task::spawn_blocking(tokens::load).await.map_err(|_| ProxyError::Internal)
-}
-
-/// Adds the name of a similar model to an unknown-model error.
-fn with_model_hint(mut error: ProxyError, models: &Models, slug: &str) -> ProxyError {
-    if let ProxyError::Upstream(failure) = &mut error
-        && failure.fault == Fault::ModelNotFound
-    {
-        failure.message = models::with_hint(&failure.message, models, slug);
-    }
-    error
 }
 
 /// The name of the client key that a request was sent with.

@@ -115,8 +115,18 @@ pub(super) fn find<'m>(models: &'m Models, name: &str) -> Option<&'m Model> {
     models.catalogue.find(&models.resolve(name).slug)
 }
 
+/// Adds the name of a similar model to an unknown-model error.
+pub(super) fn with_model_hint(mut error: ProxyError, models: &Models, slug: &str) -> ProxyError {
+    if let ProxyError::Upstream(failure) = &mut error
+        && failure.fault == Fault::ModelNotFound
+    {
+        failure.message = with_hint(&failure.message, models, slug);
+    }
+    error
+}
+
 /// Appends the name of a similar model to a message, if there is one.
-pub(super) fn with_hint(message: &str, models: &Models, id: &str) -> String {
+fn with_hint(message: &str, models: &Models, id: &str) -> String {
     match models.suggest(id) {
         None => message.to_owned(),
         Some(near) if message.ends_with(['.', '!', '?']) => format!("{message} Did you mean '{near}'?"),

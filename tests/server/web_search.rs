@@ -24,7 +24,11 @@ async fn searching() -> Bench {
 }
 
 async fn lite() -> Bench {
-    let bench = Bench::with(|launch: Launch| launch.setting("upstream.body", "lite")).await;
+    lite_with(|launch| launch).await
+}
+
+async fn lite_with(settings: impl FnOnce(Launch) -> Launch) -> Bench {
+    let bench = Bench::with(|launch: Launch| settings(launch.setting("upstream.body", "lite"))).await;
     bench.upstream.on(SEARCH, Script::json(200, &json!({"output": format!("Found {URL}")}).to_string()));
     bench
 }

@@ -20,7 +20,7 @@ const SPENT: &str = r#"{"error":{"type":"usage_limit_reached","plan_type":"plus"
 const USAGE: &str = "/backend-api/wham/usage";
 const WINDOW: &str = r#"{"rate_limit":{"primary_window":{"used_percent":60,"limit_window_seconds":18000}}}"#;
 
-fn spent(used_percent: &str) -> Script {
+pub(crate) fn spent(used_percent: &str) -> Script {
     Script::answer(429, &[&FAMILY[..], &[("x-codex-primary-used-percent", used_percent)]].concat(), SPENT)
 }
 

@@ -272,10 +272,10 @@ async fn a_later_round_is_retried_until_its_first_event() {
 async fn a_round_after_the_quota_is_spent_is_not_requested() {
     let bench = Bench::new().await;
     let gate = Gate::default();
-    let spent = r#"{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached","resets_in_seconds":60}}"#;
     bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust")]));
-    bench.fake.on("/responses", Script::json(429, spent));
-    bench.fake.on(SEARCH, Script::default().gate(&gate).chained(Script::json(200, FOUND)));
+    bench.fake.on("/responses", crate::quota::spent("100"));
+    // A successful search would end the refusals.
+    bench.fake.on(SEARCH, Script::default().gate(&gate).chained(Script::json(403, "{}")));
     let response = open(&bench).await.unwrap();
     let other = async {
         bench.fake.received(SEARCH, 1).await;

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{
-    SEARCH, chat_request, lite, message, messages_request, ollama_request, own_call, responses_request, round,
-    search_call, searching, send,
+    SEARCH, chat_request, lite, lite_with, message, messages_request, ollama_request, own_call, responses_request,
+    round, search_call, searching, send,
 };
 use crate::fake::Script;
 use crate::wire::Ask;
@@ -120,7 +120,7 @@ async fn a_search_item_without_a_stored_search_is_left_out_with_a_warning() {
 
 #[tokio::test]
 async fn a_search_is_sent_again_after_the_backend_has_refused_the_reasoning_before_it() {
-    let bench = lite().await;
+    let bench = lite_with(|launch| launch.setting("chat.reasoning_replay", "true")).await;
     let reasoning = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"});
     bench.upstream.on("/responses", round("resp_1", &[reasoning, search_call(), own_call()], 10));
     let refusal = json!({"error": {"code": "invalid_encrypted_content", "message": "can't be decrypted"}});

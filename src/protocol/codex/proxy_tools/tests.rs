@@ -396,5 +396,5 @@ fn an_image_is_shown_to_the_client_and_not_to_the_model() {
     let output = merger.next_input().pop().unwrap();
     assert!(output.get().contains("the user sees it") && !output.get().contains("iVBO"), "{}", output.get());
     let failed = values(&merger.finish_call(&calls[0], &calls[0].outcome(b"{}"), ""));
-    assert_eq!((&failed[1]["item"]["status"], &failed[1]["item"]["result"]), (&json!("failed"), &Value::Null));
+    assert_eq!((&failed[0]["item"]["status"], &failed[0]["item"]["result"]), (&json!("failed"), &Value::Null));
 }
