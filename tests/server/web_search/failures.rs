@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{SEARCH, chat_request, lite, message, messages_request, round, search_call, send};
+use super::{MODEL, SEARCH, chat_request, lite, message, messages_request, round, search_call, send};
 use crate::fake::Script;
 use crate::limits::becomes;
 use crate::wire::Ask;
@@ -19,7 +19,8 @@ async fn a_document_whose_later_round_fails_is_not_requested_again_from_the_star
         // The second round has an attempt and two retries.
         assert_eq!((bench.request_count(), bench.upstream.requests(SEARCH).len()), (4, 1), "{streaming}");
         // The first round is billed.
-        becomes(&bench.proxy, r#"codex_proxy_tokens_total{model="gpt-6.1-sol",kind="input"}"#, 10).await;
+        let input = format!(r#"codex_proxy_tokens_total{{model="{MODEL}",kind="input"}}"#);
+        becomes(&bench.proxy, &input, 10).await;
     }
 }
 
