@@ -158,7 +158,7 @@ async fn answer(stream: &mut TcpStream, order: Order, mut chunks: Chunks) -> io:
         for number in 0..order.count {
             ticks.tick().await;
             block.clear();
-            template.push(FIRST + number, &mut block);
+            chunks.push(&mut block, |block| template.push(FIRST + number, block))?;
             stream.write_all(&block).await?;
         }
     }
