@@ -69,30 +69,6 @@ async fn recorded_responses_are_replayed_without_a_backend() {
 }
 
 #[tokio::test]
-async fn a_search_that_the_proxy_ran_is_replayed_as_a_failed_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let lite = |launch: Launch| launch.setting("upstream.body", "lite");
-    let mut bench = Bench::with(|launch| recording(lite(launch), folder.path())).await;
-    let call = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","id":"fc_1","call_id":"call_1","namespace":"web","name":"run","arguments":"{\"search_query\":[{\"q\":\"rust\"}]}"}}"#;
-    bench.upstream.on("/responses", Script::events(&[CREATED, call, COMPLETED]));
-    bench.upstream.on("/responses", Script::events(&WHOLE));
-    bench.upstream.on("/alpha/search", Script::json(200, r#"{"output":"Found."}"#));
-    let request = json!({"model": "gpt-6.1-sol", "input": "hi", "tools": [{"type": "web_search"}]});
-    let ask = Ask::post("/v1/responses", &request);
-    let recorded = ask.send(&bench.proxy).await.json();
-    stop(&mut bench.proxy).await;
-    drop(bench);
-    let proxy = lite(replaying(folder.path())).start();
-    let again = ask.send(&proxy).await.json();
-    let kinds = |answer: &Value| -> Vec<_> {
-        let items = answer["output"].as_array().unwrap().iter();
-        items.map(|item| (item["type"].clone(), item["status"].clone())).collect()
-    };
-    assert_eq!(kinds(&again)[0], (json!("web_search_call"), json!("failed")), "{again}");
-    assert_eq!(kinds(&again)[1..], kinds(&recorded)[1..]);
-}
-
-#[tokio::test]
 async fn a_replay_sends_no_requests_of_other_endpoints() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::answering(|launch| recording(launch, folder.path())).await;
