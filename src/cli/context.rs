@@ -1,4 +1,4 @@
-//! What several commands need: HTTP client, credential store, issuer, clock; and formatting of durations.
+//! Services that several commands use (HTTP client, credential store, issuer, clock), and formatting of durations.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -83,7 +83,7 @@ fn original_place(copy: Option<&Path>) -> String {
     }
 }
 
-/// What [`write`] did to a file, stored so that [`undo`] can reverse it.
+/// The changes that [`write`] made to a file, stored so that [`undo`] can reverse them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Record {
     file: PathBuf,

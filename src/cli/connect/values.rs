@@ -18,11 +18,11 @@ use crate::secret::Secret;
 use crate::server::Listen;
 use crate::upstream::Upstream;
 
-/// Stands for a required key that isn't available.
+/// Printed in place of a required key that isn't available.
 pub(super) const PLACEHOLDER: &str = "YOUR-CODEX-PROXY-KEY";
 /// Maximum output tokens for client settings; the backend's limit isn't known, and few clients request more.
 const OUTPUT_TOKENS: u64 = 32_000;
-/// Context window, in tokens, assumed for a model that reports none; no larger than any real one.
+/// Context window in tokens, assumed for a model whose window isn't known: not larger than that of any known model.
 const DEFAULT_WINDOW: u64 = 128_000;
 
 /// All values that a recipe (the settings template of one client program) can use.
@@ -157,7 +157,7 @@ impl Values {
         Self { base_url, key, models, model, small }
     }
 
-    /// Returns the same values with a placeholder for the key. To find out whether a template uses the key.
+    /// Returns the same values with a placeholder for the key, to find out whether a template uses the key.
     pub(super) fn without_key(&self) -> Self {
         Self { key: Key::Unavailable(WhyUnavailable::Hashed), ..self.clone() }
     }

@@ -105,7 +105,7 @@ impl<'e> Session<'e> {
         let text = text.lines().next().unwrap_or_default();
         // If the message refers to this command, the cause is a file or a permission, and the fix is named here.
         match split_command(text).filter(|(_, suggested)| *suggested == command("doctor")) {
-            Some((text, _)) if text.contains("can't be read") || text.contains("can't be read") => {
+            Some((text, _)) if text.contains("can't be read") => {
                 Finding::error(Check::Store, text, permissions::fix_file(&self.credentials))
             }
             Some((text, _)) => {

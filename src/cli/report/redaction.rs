@@ -5,7 +5,7 @@
 
 use crate::upstream::{RejectedParam, UnknownName, cassette};
 
-/// Settings whose values aren't private; a name that ends with a period stands for all settings below it.
+/// Settings whose values aren't private; a name that ends with a period covers all settings below it.
 const ALLOWED_SETTINGS: &[&str] = &[
     "allow_other_users",
     "audio.",

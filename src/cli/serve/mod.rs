@@ -293,7 +293,7 @@ fn exposure(addresses: &[SocketAddr]) -> Exposure {
     if is_local { Exposure::LocalOnly } else { Exposure::Remote }
 }
 
-/// What [`handle_signals`] uses to reload and to notify the service manager.
+/// State that [`handle_signals`] uses to reload and to notify the service manager.
 struct SignalHandler<'a> {
     notifier: &'a Notifier,
     settings: &'a reload::Settings,

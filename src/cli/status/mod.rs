@@ -1,8 +1,8 @@
 //! `codex-proxy status`: shows the login, the quota, the files and the running daemon.
 //!
 //! Checks with the backend whether it accepts the account and how much quota is used, for five seconds at most, and
-//! refreshes a token that is about to expire. `--offline` does neither. Exit code 3: no usable login; 1: the workspace is disabled.
-//! The JSON form is stable, contains no token, and is documented in `docs/status.md`.
+//! refreshes a token that is about to expire. `--offline` does neither. Exit code 3: no usable login; 1: the workspace is
+//! disabled. The JSON form is stable, contains no token, and is documented in `docs/status.md`.
 
 mod check;
 mod quota;

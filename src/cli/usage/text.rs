@@ -7,7 +7,7 @@ use super::super::color::{BLUE, Coloring, DIM};
 use super::super::table::{padded, truncate};
 use crate::history::{Day, UsageReport, UsageSum};
 
-/// If there are more days, a bar stands for a week.
+/// If there are more days, each bar covers a week.
 const MAX_BARS: u32 = 31;
 const BAR_WIDTH: u32 = 40;
 const MODEL_WIDTH: usize = 20;

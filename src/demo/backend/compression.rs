@@ -1,6 +1,6 @@
-//! Compresses responses with zstd or gzip if the request accepts it, as the real backend may.
+//! Compresses responses with zstd or gzip if the request accepts it, as the real backend may do.
 //!
-//! Flushes after each chunk of the body, so that an event is sent when it is due.
+//! The encoder is flushed after each chunk of the body, so that no event is delayed.
 
 use async_compression::Level;
 use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};

@@ -1,8 +1,8 @@
 //! Simulates the frames that a client sends while a response is streamed: `response.interrupt` and `response.steer`.
 //!
-//! An interrupted response ends at once, without the item that was being generated. A steered one ends after the current
-//! item, and the input is answered in another response; if the response has called tools, the input waits for the
-//! request with their results.
+//! An interrupted response ends at once, without the item that was being generated. A steered response ends after the
+//! current item, and another response answers the input. If the steered response has called tools, the input waits for
+//! the request with their results.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ pub(super) struct ControlFrame {
     members: Value,
 }
 
-/// What follows the event that was sent last.
+/// How the response continues after the last event that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Course {
     /// The events that were generated.
@@ -40,7 +40,7 @@ pub(super) struct RunningResponse {
 }
 
 impl ControlFrame {
-    /// Parses a frame; `None` if it is for something else.
+    /// Parses a frame; `None` if it isn't a control frame.
     pub(super) fn parse(frame: &str) -> Option<Self> {
         let members: Value = serde_json::from_str(frame).ok()?;
         let kind = ControlKind::of(members["type"].as_str()?)?;
@@ -67,9 +67,8 @@ impl ControlFrame {
 }
 
 impl RunningResponse {
-    /// A response with these events.
-    pub(super) fn new(events: &[Value]) -> Self {
-        let id = events.iter().find_map(|event| event["response"]["id"].as_str()).unwrap_or_default().to_owned();
+    /// A response that has not been sent yet.
+    pub(super) fn new(id: String) -> Self {
         Self {
             id,
             open_item: None,
@@ -80,7 +79,7 @@ impl RunningResponse {
         }
     }
 
-    /// Numbers an event that is about to be sent, and records what it begins or ends.
+    /// Numbers an event that is about to be sent, and updates the state.
     pub(super) fn record(&mut self, event: &mut Value) {
         if event.get("sequence_number").is_some() {
             event["sequence_number"] = json!(self.sequence_number);
@@ -99,7 +98,7 @@ impl RunningResponse {
         }
     }
 
-    /// Whether the response ends before an event of this type, given the course.
+    /// Whether the response ends before this event.
     pub(super) fn ends_before(&self, next: &Value) -> bool {
         match self.course {
             Course::Unchanged => false,
@@ -138,7 +137,7 @@ impl RunningResponse {
         }
     }
 
-    /// The event for accepted input that waits for tool results.
+    /// The event that reports that accepted input waits for the outputs of these calls.
     pub(super) fn pending(&mut self, calls: &[Value]) -> Value {
         let event = json!({
             "type": "response.steer.pending", "steer": self.steer(), "reason": "waiting_for_required_input",

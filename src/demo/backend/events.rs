@@ -105,7 +105,7 @@ impl EventWriter {
             Output::Refusal { text } => self.refusal(text),
             Output::Call { namespace, name, payload } => self.call(namespace.as_deref(), name, payload),
             Output::Search { query } => self.search(query),
-            Output::Picture { prompt } => self.picture(prompt),
+            Output::Image { prompt } => self.image(prompt),
             Output::Compaction { progress } => self.compaction(*progress),
         }
         self.output_index += 1;
@@ -218,7 +218,7 @@ impl EventWriter {
         self.done(&json!({ "id": id, "type": "web_search_call", "status": "completed", "action": action }));
     }
 
-    fn picture(&mut self, prompt: &str) {
+    fn image(&mut self, prompt: &str) {
         let id = self.id("ig");
         let at = json!({ "item_id": id });
         self.added(&json!({ "id": id, "type": "image_generation_call", "status": "in_progress", "result": null }));

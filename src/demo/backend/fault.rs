@@ -16,7 +16,7 @@ const QUOTA_RESET_SECONDS: u64 = 2;
 pub(super) const OVERFLOW_WORD: &str = "demo:overflow";
 
 /// The fault words and their effects: `(word, effect)`. Unless the effect says otherwise, the word must be in the
-/// last user message. In the prompt of a picture, those that cause an error status apply.
+/// last user message. In the prompt of an image request, only words that cause an error status have an effect.
 pub const FAULT_WORDS: [(&str, &str); 16] = [
     ("demo:usage-limit", "status 429, usage_limit_reached, with the time of the reset"),
     ("demo:rate-limit", "status 429, rate_limit_exceeded, with retry-after"),
@@ -87,7 +87,7 @@ impl Fault {
         FAULT_WORDS.iter().zip(FAULTS).find(|((word, _), fault)| applies(word, *fault)).map(|(_, fault)| fault)
     }
 
-    /// Returns the fault that the prompt of a picture causes.
+    /// Returns the fault that the prompt of an image request causes.
     pub(super) fn find_in(text: &str) -> Option<Self> {
         FAULT_WORDS.iter().zip(FAULTS).find(|((word, _), _)| text.contains(word)).map(|(_, fault)| fault)
     }

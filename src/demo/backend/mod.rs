@@ -5,7 +5,7 @@
 //! [`fault`] makes requests fail.
 
 mod catalogue;
-mod client_run;
+mod client_tools;
 mod compression;
 mod control;
 mod events;

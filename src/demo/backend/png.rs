@@ -1,15 +1,15 @@
-//! Encodes the pictures of the simulated backend as PNG.
+//! Generates the images of the simulated Images API, as PNG files.
 
 use sha2::{Digest, Sha256};
 
 const SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n'];
 /// Pixels per side of a square of the checkerboard.
 const SQUARE: u32 = 8;
-/// The longest stored block of deflate.
+/// Maximum length of a stored deflate block.
 const MAX_BLOCK_BYTES: usize = 0xffff;
 
-/// A checkerboard of `size` by `size` pixels, in white and a color that depends on the text.
-pub(super) fn picture(text: &str, size: u32) -> Vec<u8> {
+/// Returns a checkerboard of `size` by `size` pixels, in white and a color that depends on the text.
+pub(super) fn checkerboard(text: &str, size: u32) -> Vec<u8> {
     let digest = Sha256::digest(text);
     let header = [&size.to_be_bytes()[..], &size.to_be_bytes(), &[8, 3, 0, 0, 0]].concat();
     let palette = [&[0xff; 3][..], &digest[..3]].concat();
@@ -28,7 +28,7 @@ pub(super) fn picture(text: &str, size: u32) -> Vec<u8> {
     })
 }
 
-/// A zlib stream of stored blocks.
+/// Returns the data as a zlib stream of stored blocks.
 fn zlib(data: &[u8]) -> Vec<u8> {
     let mut stream = vec![0x78, 0x01];
     let mut blocks = data.chunks(MAX_BLOCK_BYTES).peekable();
@@ -61,9 +61,9 @@ mod tests {
     use async_compression::tokio::bufread::ZlibDecoder;
     use tokio::io::AsyncReadExt as _;
 
-    use super::{SIGNATURE, adler32, crc32, picture};
+    use super::{SIGNATURE, adler32, checkerboard, crc32};
 
-    /// The kinds and contents of the chunks, whose checksums must be right.
+    /// Returns the kinds and contents of the chunks. Fails if a checksum is wrong.
     fn chunks(mut rest: &[u8]) -> Vec<(String, Vec<u8>)> {
         let mut chunks = Vec::new();
         while let Some((length, tail)) = rest.split_first_chunk() {
@@ -79,10 +79,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_picture_is_a_valid_png() {
+    async fn an_image_is_a_valid_png() {
         // More than one block of pixels.
         let size = 300;
-        let png = picture("fox", size);
+        let png = checkerboard("fox", size);
         let chunks = chunks(png.strip_prefix(&SIGNATURE).unwrap());
         let kinds: Vec<_> = chunks.iter().map(|(kind, data)| (kind.as_str(), data.len())).collect();
         assert_eq!(
@@ -104,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn pictures_depend_on_the_text_only() {
-        assert_eq!(picture("fox", 16), picture("fox", 16));
-        assert_ne!(picture("fox", 16), picture("dog", 16));
+    fn images_depend_on_the_text_only() {
+        assert_eq!(checkerboard("fox", 16), checkerboard("fox", 16));
+        assert_ne!(checkerboard("fox", 16), checkerboard("dog", 16));
     }
 }

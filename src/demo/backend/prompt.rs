@@ -13,7 +13,7 @@ const SUMMARY_TAG: &str = "<summary>";
 /// Words that request a web search.
 const SEARCH_WORDS: [&str; 5] = ["search", "web", "latest", "news", "online"];
 /// Words that request an image.
-const DRAW_WORDS: [&str; 6] = ["draw", "paint", "picture", "image", "sketch", "illustration"];
+const IMAGE_WORDS: [&str; 6] = ["draw", "paint", "picture", "image", "sketch", "illustration"];
 
 /// The relevant parts of a request.
 #[derive(Debug)]
@@ -119,8 +119,8 @@ impl<'b> Prompt<'b> {
     }
 
     /// Returns whether the request contains a word that requests an image.
-    pub(super) fn asks_to_draw(&self) -> bool {
-        DRAW_WORDS.iter().any(|word| self.has_word(word))
+    pub(super) fn asks_for_image(&self) -> bool {
+        IMAGE_WORDS.iter().any(|word| self.has_word(word))
     }
 
     /// Adds a tool that the request lists.

@@ -4,8 +4,8 @@
 //! a dot. The payload is a JSON object or, for a tool with plain-text input, all text up to the next such line;
 //! it is passed on unchanged. After the last call, a message lists the results and the tools that the client doesn't
 //! offer, which are skipped. A summary that the client requests contains the remaining lines, and a compaction by the
-//! backend holds the progress, so the script continues after both. Nothing is stored: the progress of a script is derived
-//! from the conversation.
+//! backend contains the progress, so the script continues after both. Nothing is stored: the progress of a script is
+//! derived from the conversation.
 
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -1,7 +1,7 @@
 //! The simulated endpoints other than `/responses` and `/models`: search, images, transcription, notes, account
 //! documents.
 //!
-//! Results say that they are simulated, and depend on the request only.
+//! Texts say that they are simulated. Results depend only on the request and the time.
 
 use std::sync::Arc;
 
@@ -21,9 +21,9 @@ use super::super::json_response::{Refusal, json_response};
 use super::fault::Fault;
 use super::{authenticate, png, quota};
 
-/// The size of the simulated pictures. A request for another size is accepted.
-const PICTURE_SIZE: u32 = 64;
-/// Results of a search, per query.
+/// Width and height of the simulated images in pixels, whatever size a request has.
+const IMAGE_PIXELS: u32 = 64;
+/// Number of results per query of a search.
 const RESULTS: usize = 2;
 
 /// The routes.
@@ -54,7 +54,7 @@ async fn search(State(sessions): State<Arc<Sessions>>, headers: HeaderMap, body:
     Ok(answer(&sessions, &json!({ "output": output.join("\n") })))
 }
 
-/// The text for one kind of command.
+/// Returns the text that the search endpoint returns for one kind of command.
 fn results(command: &str, value: &Value) -> Vec<String> {
     let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
     if command != "search_query" {
@@ -74,7 +74,7 @@ fn results(command: &str, value: &Value) -> Vec<String> {
 
 async fn generate(State(sessions): State<Arc<Sessions>>, headers: HeaderMap, body: Bytes) -> Result<Response, Refusal> {
     let body = request(&sessions, &headers, &body)?;
-    picture(&sessions, &body, 0)
+    image_response(&sessions, &body, 0)
 }
 
 async fn edit(State(sessions): State<Arc<Sessions>>, headers: HeaderMap, body: Bytes) -> Result<Response, Refusal> {
@@ -84,27 +84,28 @@ async fn edit(State(sessions): State<Arc<Sessions>>, headers: HeaderMap, body: B
     if images.is_empty() || !images.iter().all(is_data_url) {
         return Err(Refusal::invalid(None, "images", "'images' must be a list of objects with an 'image_url'."));
     }
-    picture(&sessions, &body, images.len())
+    image_response(&sessions, &body, images.len())
 }
 
-/// A picture in a color that depends on the prompt. Like the real backend, it has its own size and quality.
-fn picture(sessions: &Sessions, body: &Value, references: usize) -> Result<Response, Refusal> {
+/// The response to a request for images. Their color depends on the prompt. Like the real backend, it chooses size and
+/// quality itself.
+fn image_response(sessions: &Sessions, body: &Value, references: usize) -> Result<Response, Refusal> {
     let prompt = body["prompt"].as_str().filter(|prompt| !prompt.trim().is_empty());
     let prompt = prompt.ok_or_else(|| Refusal::invalid(None, "prompt", "Missing required parameter: 'prompt'."))?;
     if let Some(refusal) = Fault::find_in(prompt).and_then(|fault| fault.refusal(unix(sessions.now()))) {
         return Err(refusal);
     }
-    let pictures = (0..body["n"].as_u64().unwrap_or(1).clamp(1, 4)).map(
-        |number| json!({ "b64_json": STANDARD.encode(png::picture(&format!("{prompt} {number}"), PICTURE_SIZE)) }),
+    let images = (0..body["n"].as_u64().unwrap_or(1).clamp(1, 4)).map(
+        |number| json!({ "b64_json": STANDARD.encode(png::checkerboard(&format!("{prompt} {number}"), IMAGE_PIXELS)) }),
     );
-    let data: Vec<Value> = pictures.collect();
+    let data: Vec<Value> = images.collect();
     let input = 10 + prompt.len() / 4;
     let image = 100 * references;
     let output = 200 * data.len();
     let document = json!({
         "created": unix(sessions.now()), "data": data,
         "background": if body["background"] == "transparent" { "transparent" } else { "opaque" },
-        "quality": "low", "size": format!("{PICTURE_SIZE}x{PICTURE_SIZE}"), "output_format": "png",
+        "quality": "low", "size": format!("{IMAGE_PIXELS}x{IMAGE_PIXELS}"), "output_format": "png",
         "usage": {
             "input_tokens": input + image, "input_tokens_details": { "image_tokens": image, "text_tokens": input },
             "output_tokens": output, "total_tokens": input + image + output,
@@ -113,7 +114,7 @@ fn picture(sessions: &Sessions, body: &Value, references: usize) -> Result<Respo
     Ok(answer(sessions, &document))
 }
 
-/// The answer to requests of the experimental context management, which only Codex clients send.
+/// Handles requests of the experimental context management, which only Codex clients send.
 async fn context(
     State(sessions): State<Arc<Sessions>>,
     Path(operation): Path<String>,

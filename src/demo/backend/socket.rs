@@ -18,6 +18,9 @@ use super::control::{ControlFrame, Course, RunningResponse};
 use super::form_of;
 use super::responses::{PreparedResponse, Responses, StreamEnd};
 
+/// Maximum number of requests that wait for the end of a response.
+const MAX_WAITING: usize = 16;
+
 /// The last completed response of a connection, with all items of its conversation.
 #[derive(Default)]
 struct PreviousResponse {
@@ -25,7 +28,7 @@ struct PreviousResponse {
     items: Vec<Value>,
 }
 
-/// The connection, and the frames that wait for the end of a response.
+/// The connection, and the requests that wait for the end of a response.
 struct Client {
     socket: WebSocket,
     waiting: VecDeque<String>,
@@ -59,7 +62,7 @@ async fn serve(socket: WebSocket, responses: &Responses) {
     }
 }
 
-/// Responds to a request, and then to the inputs that the client has steered the response with.
+/// Responds to a request, and then to the input of `response.steer` frames that arrived meanwhile.
 async fn respond(
     client: &mut Client,
     responses: &Responses,
@@ -149,13 +152,13 @@ async fn stream(
     let headers =
         object(response.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))));
     client.send(&json!({ "type": "response.metadata", "headers": headers })).await?;
-    let events: Vec<Value> = response.events.iter().map(|timed| timed.event.clone()).collect();
-    let mut running = RunningResponse::new(&events);
+    let terminal = response.events.iter().rev().find(|timed| timed.event["response"].is_object());
+    let terminal = terminal.map(|timed| timed.event.clone()).unwrap_or_default();
+    let mut running = RunningResponse::new(terminal["response"]["id"].as_str().unwrap_or_default().to_owned());
     for timed in response.events {
         client.wait(timed.delay, &mut running).await?;
         if running.ends_before(&timed.event) {
-            let terminal = events.iter().rev().find(|event| event["response"].is_object());
-            for event in running.early_end(terminal.unwrap_or(&Value::Null)) {
+            for event in running.early_end(&terminal) {
                 previous_response.record(&event);
                 client.send(&event).await?;
             }
@@ -189,7 +192,8 @@ impl Client {
         }
     }
 
-    /// Waits before an event, and handles frames for the running response. Other frames wait until it has ended.
+    /// Waits before an event, and handles frames for the running response. Other frames wait until it has ended; when
+    /// [`MAX_WAITING`] of them wait, no more frames are read.
     async fn wait(&mut self, delay: Duration, running: &mut RunningResponse) -> Result<(), Disconnected> {
         if delay.is_zero() {
             return Ok(());
@@ -198,7 +202,7 @@ impl Client {
         while running.course != Course::Interrupted {
             tokio::select! {
                 () = sleep_until(due) => return Ok(()),
-                frame = self.receive() => {
+                frame = self.receive(), if self.waiting.len() < MAX_WAITING => {
                     let frame = frame?;
                     match ControlFrame::parse(&frame) {
                         Some(control) => self.send(&running.handle(&control)).await?,

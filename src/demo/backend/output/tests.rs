@@ -94,7 +94,7 @@ fn tool_outputs_are_quoted_in_the_text() {
 }
 
 #[test]
-fn pictures_are_noticed() {
+fn the_text_reports_attached_images() {
     let mut body = user_message("What is this?");
     let image = json!({ "type": "input_image", "image_url": "https://example.invalid/a.png" });
     body["input"][0]["content"].as_array_mut().unwrap().push(image);
@@ -124,7 +124,7 @@ fn hosted_tools_are_used_if_the_prompt_mentions_them() {
     assert!(matches!(&outputs[1], Output::Message { text, source: Some(source) } if text.contains(source)));
     let mut body = user_message("Draw a dot");
     body.insert("tools".to_owned(), json!([{ "type": "image_generation" }]));
-    assert!(matches!(answered(&body)[0], Output::Picture { .. }));
+    assert!(matches!(answered(&body)[0], Output::Image { .. }));
 }
 
 #[test]

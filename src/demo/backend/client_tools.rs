@@ -1,38 +1,38 @@
-//! Calls of the tools with which Codex clients search the web and make pictures.
+//! Calls of the tools with which Codex clients search the web and generate images.
 //!
-//! A client offers them as functions in namespaces; the proxy does so too, for clients that search in the lite form. To
-//! models that call tools in scripts, a client offers them as functions that the description of its script tool declares.
+//! Codex clients offer these tools as functions in namespaces. In the lite form, the proxy offers the same functions
+//! for other clients. If the model calls tools in scripts, the description of the client's script tool declares them.
 
 use serde_json::{Value, json};
 
 use super::output::{Output, Payload, quote};
 use super::prompt::{ClientTool, Prompt};
 
-/// Maximum number of the conversation's pictures that a client accepts for an edit.
+/// Maximum number of images of the conversation that a client accepts for an edit.
 const MAX_REFERENCES: usize = 5;
 /// The tool of Codex clients that runs a script.
 const SCRIPT_TOOL: &str = "exec";
-/// The first line of a script: the time that the client waits for its result, long enough for a picture.
+/// The first line of a script. It sets how long the client waits for the result: long enough for an image.
 const SCRIPT_PRAGMA: &str = "// @exec: {\"yield_time_ms\": 120000}";
 
-/// A tool that a client runs for the model.
+/// A task that a client runs for the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
     Search,
-    Draw,
+    GenerateImage,
 }
 
-/// Returns whether a tool is one of these.
-pub(super) fn is_own(tool: &ClientTool<'_>) -> bool {
-    [Task::Search, Task::Draw].into_iter().any(|task| task.is(tool))
+/// Returns whether a tool runs one of the tasks.
+pub(super) fn is_task_tool(tool: &ClientTool<'_>) -> bool {
+    [Task::Search, Task::GenerateImage].into_iter().any(|task| task.is(tool))
 }
 
-/// Returns the calls for a request that asks for a search or a picture, if the client offers the tools for that.
+/// Returns the calls for a request that asks for a search or an image, if the client offers the tools for that.
 pub(super) fn calls(prompt: &Prompt<'_>) -> Vec<Output> {
     if !prompt.returned.is_empty() {
         return Vec::new();
     }
-    let tasks = [(Task::Search, prompt.asks_to_search()), (Task::Draw, prompt.asks_to_draw())];
+    let tasks = [(Task::Search, prompt.asks_to_search()), (Task::GenerateImage, prompt.asks_for_image())];
     let asked: Vec<Task> = tasks.into_iter().filter(|(_, is_asked)| *is_asked).map(|(task, _)| task).collect();
     let mut calls: Vec<Output> = asked.iter().filter_map(|task| direct_call(*task, prompt)).collect();
     if calls.is_empty() {
@@ -48,7 +48,7 @@ fn direct_call(task: Task, prompt: &Prompt<'_>) -> Option<Output> {
     Some(Output::Call { namespace: Some(namespace.to_owned()), name: name.to_owned(), payload })
 }
 
-/// One script for all tasks whose functions the script tool declares.
+/// Returns the call of one script for all tasks whose functions the script tool declares.
 fn script_call(asked: &[Task], prompt: &Prompt<'_>) -> Option<Output> {
     let tool = prompt.tools.iter().find(|tool| tool.name == SCRIPT_TOOL && tool.schema.is_none())?;
     let lines: Vec<String> = asked.iter().filter_map(|task| task.statement(tool, prompt)).collect();
@@ -65,7 +65,7 @@ impl Task {
     fn tool(self) -> (&'static str, &'static str) {
         match self {
             Self::Search => ("web", "run"),
-            Self::Draw => ("image_gen", "imagegen"),
+            Self::GenerateImage => ("image_gen", "imagegen"),
         }
     }
 
@@ -78,14 +78,15 @@ impl Task {
         let text = quote(prompt.request_text);
         match self {
             Self::Search => json!({ "search_query": [{ "q": text }] }),
-            Self::Draw if prompt.images > 0 => {
+            Self::GenerateImage if prompt.images > 0 => {
                 json!({ "prompt": text, "num_last_images_to_include": prompt.images.min(MAX_REFERENCES) })
             }
-            Self::Draw => json!({ "prompt": text }),
+            Self::GenerateImage => json!({ "prompt": text }),
         }
     }
 
-    /// The statement that calls the tool in a script, and adds its result to that of the script.
+    /// Returns the statement that calls the tool in a script and adds the output to that of the script; `None` if the
+    /// script tool doesn't declare the function.
     fn statement(self, tool: &ClientTool<'_>, prompt: &Prompt<'_>) -> Option<String> {
         let (namespace, name) = self.tool();
         let function = format!("{namespace}__{name}");
@@ -94,7 +95,7 @@ impl Task {
         }
         let show = match self {
             Self::Search => "text",
-            Self::Draw => "generatedImage",
+            Self::GenerateImage => "generatedImage",
         };
         Some(format!("{show}(await tools.{function}({}))", self.arguments(prompt)))
     }
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_and_a_picture_call_the_tools_that_the_client_offers() {
+    fn requests_for_a_search_or_an_image_call_the_tools_that_the_client_offers() {
         let [Output::Call { namespace, name, payload }] = &answer("Search for Rust", &direct(), &Value::Null)[..]
         else {
             panic!("one call")
@@ -143,10 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn an_attached_picture_is_edited() {
-        let picture = json!({ "type": "input_image", "image_url": "data:image/png;base64,AA==" });
+    fn an_attached_image_is_edited() {
+        let image = json!({ "type": "input_image", "image_url": "data:image/png;base64,AA==" });
         let [Output::Call { payload: Payload::Arguments(arguments), .. }] =
-            &answer("Draw a hat", &direct(), &picture)[..]
+            &answer("Draw a hat", &direct(), &image)[..]
         else {
             panic!("one call")
         };
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_calls_only_the_functions_that_it_may() {
+    fn a_script_calls_only_declared_functions() {
         let script = |declared: &str| match &answer("Search the web, then draw it", &scripted(declared), &Value::Null)[..]
         {
             [Output::Call { payload: Payload::Input(script), .. }] => script.clone(),
