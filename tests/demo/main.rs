@@ -179,7 +179,7 @@ async fn each_event_of_a_compressed_response_is_flushed() {
 }
 
 #[tokio::test]
-async fn a_response_is_compressed_as_the_request_accepts() {
+async fn responses_have_an_encoding_that_the_request_accepts() {
     let client = Client::start().await;
     for (accepted, encoding) in [("gzip", Some("gzip")), ("gzip, zstd", Some("zstd")), ("br", None)] {
         let response = client.open_accepting(accepted, &request("Hello")).await;

@@ -7,7 +7,7 @@ const { OpenAI, toFile } = await load("openai");
 const client = new OpenAI({ baseURL, apiKey: "any key", maxRetries: 0 });
 const dot = (name) => toFile(Buffer.from(redDot.split(",")[1], "base64"), name, { type: "image/png" });
 const isImage = (data) => Buffer.from(data.b64_json, "base64").subarray(1, 4).toString() === "PNG";
-const recording = () => toFile(Buffer.from("RIFF"), "talk.wav");
+const audioFile = () => toFile(Buffer.from("RIFF"), "talk.wav");
 
 async function refused(param, promise) {
   await assert.rejects(promise, (error) => {
@@ -44,17 +44,17 @@ await run("node media", {
     assert.equal(edited.type, "image_edit.completed");
   },
 
-  async "a recording is transcribed"() {
-    const answer = await client.audio.transcriptions.create({ model: "whisper-1", file: await recording() });
+  async "an audio file is transcribed"() {
+    const answer = await client.audio.transcriptions.create({ model: "whisper-1", file: await audioFile() });
     assert.match(answer.text, /simulated/);
-    const plain = { model: "whisper-1", file: await recording(), response_format: "text" };
+    const plain = { model: "whisper-1", file: await audioFile(), response_format: "text" };
     assert.match(await client.audio.transcriptions.create(plain), /simulated/);
   },
 
-  async "other forms of a transcription are refused"() {
-    const request = { model: "whisper-1", file: await recording(), response_format: "srt" };
+  async "unsupported parameters of a transcription are refused"() {
+    const request = { model: "whisper-1", file: await audioFile(), response_format: "srt" };
     await refused("response_format", client.audio.transcriptions.create(request));
-    const timed = { model: "whisper-1", file: await recording(), timestamp_granularities: ["word"] };
+    const timed = { model: "whisper-1", file: await audioFile(), timestamp_granularities: ["word"] };
     await refused("timestamp_granularities", client.audio.transcriptions.create(timed));
   },
 });

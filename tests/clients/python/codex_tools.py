@@ -1,6 +1,6 @@
 """The tools of the Codex CLI with the settings of `connect codex --write`, against the demo. Usage: codex_tools.py BASE_URL
 
-The client has the tools that it has with ChatGPT itself, and they work: web search, pictures, edits, compaction.
+The client has the tools that it has with ChatGPT itself, and they work: web search, image generation, edits, compaction.
 """
 
 import base64
@@ -16,7 +16,7 @@ from workshop import Workshop, connect, daemon_between_taps, program
 
 CODEX = program("codex tools", ".bin/codex")
 LITE, CLASSIC = "gpt-6.2-sol", "gpt-5.5"
-# Requests that have nothing to do with a turn, and a compression that the checks can't read.
+# Disables requests that don't belong to a turn, and a compression that the checks can't read.
 QUIET = "[analytics]\nenabled = false\n\n[features]\napps = false\nplugins = false\nenable_request_compression = false\n"
 WEBSOCKETS = ("wire_api =", "supports_websockets = true\nwire_api =")
 KEY = "sk-of-this-check"
@@ -24,13 +24,13 @@ PATCH = "*** Begin Patch\n*** Update File: note.txt\n@@\n-old line\n+new line\n*
 EDIT = f"Edit the note.\ndemo:call functions.exec text(await tools.apply_patch(`{PATCH}`))"
 SEARCH = "Search for the Rust release"
 DRAW = "Draw a red fox"
-# Less than the first request of a conversation has, so that the next turn begins with a compaction.
+# Fewer tokens than the first request of a conversation has, so that the next turn begins with a compaction.
 COMPACTS = ["-c", "model_auto_compact_token_limit=5000"]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Client:
-    """A Codex CLI with the settings that `connect` wrote for a daemon, with the first recorder's address in them."""
+    """A Codex CLI with the settings that `connect` wrote, changed to the address of the recorder in front of the daemon."""
 
     def __init__(self, shop, daemon, changes=(), auth=None):
         self.shop, self.folder = shop, shop.home / ".codex"
@@ -50,7 +50,7 @@ class Client:
         """Runs a turn. Returns the text of the last message."""
         return turn(self.shop, prompt, *options, resumes=resumes)
 
-    def pictures(self):
+    def images(self):
         return [file.read_bytes() for file in self.folder.glob("generated_images/*/*.png")]
 
     def rollout(self):
@@ -121,12 +121,12 @@ def searches(codex, daemon):
     assert "x-openai-actor-authorization" in sent.headers and "x-openai-actor-authorization" not in received.headers
 
 
-def draws(codex, daemon):
+def generates_an_image(codex, daemon):
     assert "I see 1 image." in codex.run(DRAW)
     [sent], [received] = daemon.front.posts("/images/generations"), daemon.behind.posts("/images/generations")
     assert (sent.status, sent.body) == (200, received.body), sent.status
-    picture = base64.b64decode(json.loads(sent.answer)["data"][0]["b64_json"])
-    assert picture.startswith(PNG) and codex.pictures() == [picture]
+    image = base64.b64decode(json.loads(sent.answer)["data"][0]["b64_json"])
+    assert image.startswith(PNG) and codex.images() == [image]
 
 
 def searches_the_web():
@@ -134,21 +134,21 @@ def searches_the_web():
         searches(codex, daemon)
 
 
-def makes_a_picture_and_saves_it():
+def generates_an_image_and_saves_it():
     for model in [LITE, CLASSIC]:
         with client(changes=[(f'model = "{LITE}"', f'model = "{model}"')]) as (codex, daemon):
-            draws(codex, daemon)
+            generates_an_image(codex, daemon)
 
 
-def edits_a_picture():
+def edits_an_image():
     with client() as (codex, daemon):
-        picture = codex.shop.folder / "dot.png"
-        picture.write_bytes(base64.b64decode(red_dot().split(",")[1]))
-        assert "I see 1 image." in codex.run("Draw a hat on it", f"--image={picture}")
+        attached = codex.shop.folder / "dot.png"
+        attached.write_bytes(base64.b64decode(red_dot().split(",")[1]))
+        assert "I see 1 image." in codex.run("Draw a hat on it", f"--image={attached}")
         [sent] = daemon.front.posts("/images/edits")
         assert sent.status == 200, sent.answer
         assert [image["image_url"][:22] for image in json.loads(sent.body)["images"]] == ["data:image/png;base64,"]
-        assert len(codex.pictures()) == 1
+        assert len(codex.images()) == 1
 
 
 def edits_a_file_and_compacts():
@@ -170,7 +170,7 @@ def edits_and_compacts(codex):
 def does_all_that_over_a_websocket():
     with client(changes=[WEBSOCKETS]) as (codex, daemon):
         searches(codex, daemon)
-        draws(codex, daemon)
+        generates_an_image(codex, daemon)
         edits_and_compacts(codex)
         assert not daemon.front.posts("/codex/responses"), "all responses came over WebSockets"
         assert {one.status for one in daemon.front.exchanges if "upgrade" in one.headers} == {101}
@@ -181,7 +181,7 @@ def works_with_a_client_key():
         with client(auth=auth, CODEX_PROXY_API_KEYS=KEY) as (codex, daemon):
             assert f'x-api-key = "{KEY}"' in codex.config.read_text()
             searches(codex, daemon)
-            draws(codex, daemon)
+            generates_an_image(codex, daemon)
 
 
 def takes_the_client_key_from_the_environment():
@@ -233,8 +233,8 @@ run(
         has_the_tools_that_it_has_with_chatgpt,
         has_them_without_a_login_too,
         searches_the_web,
-        makes_a_picture_and_saves_it,
-        edits_a_picture,
+        generates_an_image_and_saves_it,
+        edits_an_image,
         edits_a_file_and_compacts,
         does_all_that_over_a_websocket,
         works_with_a_client_key,

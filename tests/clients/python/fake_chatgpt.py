@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from tap import Exchange
 from workshop import ACCOUNT_ID, token
 
-# What sends all requests of a signed-in client to the fake. With another path than /v1, the client would ask for https.
+# Settings that send all requests of a signed-in client to the fake. The client accepts http only with the path /v1.
 SETTINGS = 'chatgpt_base_url = "{url}/backend-api"\nopenai_base_url = "{url}/v1"\n'
 MESSAGE = {
     "type": "message",

@@ -73,16 +73,16 @@ def a_deployment_names_the_model():
     assert is_image(azure.images.generate(model="dall-e-3", prompt="A fox").data[0])
 
 
-def a_recording_is_transcribed():
-    recording = ("talk.wav", b"RIFF\x00\x00\x00\x00WAVE")
-    answer = client.audio.transcriptions.create(model="whisper-1", file=recording, language="en")
+def an_audio_file_is_transcribed():
+    audio_file = ("talk.wav", b"RIFF\x00\x00\x00\x00WAVE")
+    answer = client.audio.transcriptions.create(model="whisper-1", file=audio_file, language="en")
     assert "simulated" in answer.text, answer
-    text = client.audio.transcriptions.create(model="gpt-4o-transcribe", file=recording, response_format="text")
+    text = client.audio.transcriptions.create(model="gpt-4o-transcribe", file=audio_file, response_format="text")
     assert "simulated" in text and text.endswith("\n"), text
 
 
-def what_a_transcription_can_not_have_is_refused():
-    recording = ("talk.wav", b"RIFF")
+def unsupported_parameters_of_a_transcription_are_refused():
+    audio_file = ("talk.wav", b"RIFF")
     for param, request in [
         ("response_format", {"response_format": "verbose_json"}),
         ("timestamp_granularities", {"timestamp_granularities": ["word"]}),
@@ -90,7 +90,7 @@ def what_a_transcription_can_not_have_is_refused():
         ("stream", {"stream": True}),
         ("file", {"file": ("notes.txt", b"text")}),
     ]:
-        call = {"model": "whisper-1", "file": recording, **request}
+        call = {"model": "whisper-1", "file": audio_file, **request}
         error = fails_with(openai.BadRequestError, lambda: client.audio.transcriptions.create(**call))
         assert error.param == param, f"{param}: {error.param}: {error}"
 
@@ -105,7 +105,7 @@ run(
         images_stream,
         failures_are_the_sdk_s_errors,
         a_deployment_names_the_model,
-        a_recording_is_transcribed,
-        what_a_transcription_can_not_have_is_refused,
+        an_audio_file_is_transcribed,
+        unsupported_parameters_of_a_transcription_are_refused,
     ],
 )
