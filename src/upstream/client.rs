@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap};
+use http::header::{ACCEPT_ENCODING, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
@@ -47,9 +47,8 @@ pub(super) async fn open_stream(
     recording: Option<&Recording>,
 ) -> Result<(HeaderMap, ResponseBody), ProxyError> {
     let response = send(http, request, unreachable).await?;
-    let content_type = text(response.headers(), CONTENT_TYPE.as_str()).unwrap_or_default();
-    let is_document = ["text/html", "application/json"].iter().any(|document| content_type.starts_with(document));
-    if !response.status().is_success() || is_document {
+    let is_json = failure::has_media_type(response.headers(), "application/json");
+    if !is_success(response.status(), response.headers()) || is_json {
         return Err(read_failure(response, recording).await);
     }
     if let Some(recording) = recording {
@@ -83,7 +82,7 @@ pub(super) async fn open_document(
         ProxyError::Silent { phase: Phase::FirstEvent, limit } => ProxyError::Silent { phase: Phase::Document, limit },
         error => error,
     })?;
-    if !is_document(response.status(), response.headers()) {
+    if !is_success(response.status(), response.headers()) {
         return Err(read_failure(response, recording).await);
     }
     if let Some(recording) = recording {
@@ -92,9 +91,9 @@ pub(super) async fn open_document(
     with_headers(response)
 }
 
-/// Whether a response with these headers is the document that was requested.
-pub(super) fn is_document(status: StatusCode, headers: &HeaderMap) -> bool {
-    status.is_success() && !text(headers, CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("text/html"))
+/// Whether a response is a success: its status says so, and it isn't a web page.
+pub(super) fn is_success(status: StatusCode, headers: &HeaderMap) -> bool {
+    status.is_success() && !failure::is_html(headers)
 }
 
 /// Sends a request whose response is a document, and reads it. A document over `limit_bytes` is an error.

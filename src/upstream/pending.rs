@@ -13,7 +13,7 @@ use super::attempt::AttemptResponse;
 use super::outgoing::OutgoingRequest;
 use super::region::OnRefusedToken;
 use super::rejected_params::{has_member, omission_warnings};
-use super::retry_policy::{Change, random_jitter};
+use super::retry_policy::Change;
 use super::tool_rounds::{RoundBackend, ToolRounds};
 use super::{BackendResponse, EventStream, ForwardedHeaders, ReplyEvents, RequestToken, Upstream};
 use crate::error::ProxyError;
@@ -96,7 +96,7 @@ impl<'r> Pending<'r> {
         if proxy_tools.is_empty() {
             return events.into();
         }
-        let (forwarded, token) = (self.forwarded.clone(), self.token.fork());
+        let (forwarded, token) = (self.forwarded.clone(), self.token.clone());
         let backend = RoundBackend::new(self.upstream, outgoing, forwarded, token, namespace, proxy_tools);
         ReplyEvents::of_rounds(ToolRounds::new(events, backend))
     }
@@ -109,10 +109,8 @@ impl<'r> Pending<'r> {
     /// the token and no other is available.
     pub async fn retry(&mut self, error: ProxyError) -> Result<(), ProxyError> {
         let upstream = self.upstream;
-        upstream.quota.record_failure(&self.token.bearer().account.id, &self.request.model, &error);
-        let Some(retry) = self.token.retries.next_attempt(&error, random_jitter()) else { return Err(error) };
-        let cause = error.loggable();
-        tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "retrying the backend request");
+        let retry = upstream.next_attempt(Some(&self.request.model), &mut self.token, &error);
+        let Some(retry) = retry else { return Err(error) };
         match retry.change {
             Change::Nothing => sleep(retry.after).await,
             Change::FreshToken => upstream.recover(&mut self.token).await?,

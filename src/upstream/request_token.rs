@@ -93,19 +93,12 @@ impl RequestToken {
         self.retries.retry_only_unaccepted();
     }
 
-    /// A token for a request that belongs to the same client request, with the same retries left.
-    pub(super) fn fork(&self) -> Self {
-        Self {
-            bearer: self.bearer.clone(),
-            source: Arc::clone(&self.source),
-            recoveries: self.recoveries,
-            retries: self.retries.clone(),
+    /// Adopts the bearer token of a clone that has replaced it more often. The retries left don't change.
+    pub(super) fn adopt(&mut self, clone: Self) {
+        if clone.recoveries > self.recoveries {
+            self.bearer = clone.bearer;
+            self.recoveries = clone.recoveries;
         }
-    }
-
-    /// Whether this token, of the same request, was replaced more often.
-    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
-        self.recoveries > other.recoveries
     }
 
     /// Whether the token was never replaced.

@@ -21,7 +21,7 @@ use super::attempt::{headers_for_client, played_head};
 use super::cassette::{Outcome, RecordedEndpoint, Recorder, Recording};
 use super::client::{self, HttpRequest};
 use super::response_body::ResponseBody;
-use super::retry_policy::{Change, random_jitter};
+use super::retry_policy::{Change, Retry, random_jitter};
 use super::{ForwardedHeaders, RequestToken, Upstream, headers, region};
 use crate::blocking::off_thread;
 use crate::content_encoding::content_encoding;
@@ -148,7 +148,7 @@ impl Upstream {
         let playback = off_thread(body.len(), || player.playback(recorded, &headers, &body))?;
         let (status, received, body) = played_head(&playback, Phase::Document, limit).await?;
         let body = body.unwrap_or_default();
-        if StatusCode::from_u16(status).is_ok_and(|status| client::is_document(status, &received)) {
+        if StatusCode::from_u16(status).is_ok_and(|status| client::is_success(status, &received)) {
             return Ok((received, ResponseBody::recorded(playback.into_chunks(body))));
         }
         Err(client::classify(status, &received, &body))
@@ -162,12 +162,7 @@ impl Upstream {
         token: &mut RequestToken,
         error: ProxyError,
     ) -> Result<(), ProxyError> {
-        if let Some(model) = model {
-            self.quota.record_failure(&token.bearer().account.id, model, &error);
-        }
-        let Some(retry) = token.retries.next_attempt(&error, random_jitter()) else { return Err(error) };
-        let cause = error.loggable();
-        tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "retrying the backend request");
+        let Some(retry) = self.next_attempt(model, token, &error) else { return Err(error) };
         match retry.change {
             Change::Nothing => sleep(retry.after).await,
             Change::FreshToken => self.recover(token).await?,
@@ -175,6 +170,22 @@ impl Upstream {
         }
         self.counters.retries.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Records a failure, and decides whether the request is attempted again. `None`: the client gets the failure.
+    pub(super) fn next_attempt(
+        &self,
+        model: Option<&str>,
+        token: &mut RequestToken,
+        error: &ProxyError,
+    ) -> Option<Retry> {
+        if let Some(model) = model {
+            self.quota.record_failure(&token.bearer().account.id, model, error);
+        }
+        let retry = token.retries.next_attempt(error, random_jitter())?;
+        let cause = error.loggable();
+        tracing::info!(cause, change = retry.change.loggable(), wait = ?retry.after, "retrying the backend request");
+        Some(retry)
     }
 }
 

@@ -95,24 +95,24 @@ pub(super) struct Limits {
 impl EventStream {
     /// The events of an HTTP response to a request sent at `sent`.
     pub(super) fn new(body: ResponseBody, limits: Limits, sent: Instant) -> Self {
-        Self::with_source(Source::Http(HttpEvents::new(body, limits.event_bytes)), limits, sent)
+        Self::with_source(Some(Source::Http(HttpEvents::new(body, limits.event_bytes))), limits, sent)
     }
 
     /// The events of a WebSocket response to a request sent at `sent`.
     pub(super) fn over_websocket(exchange: Exchange, limits: Limits, sent: Instant) -> Self {
-        Self::with_source(Source::WebSocket(Box::new(exchange)), limits, sent)
+        Self::with_source(Some(Source::WebSocket(Box::new(exchange))), limits, sent)
     }
 
     /// The events of a recorded response to a request sent at `sent`.
     pub(super) fn recorded(playback: Playback, limits: Limits, sent: Instant) -> Self {
-        Self::with_source(Source::Recorded(Box::new(playback)), limits, sent)
+        Self::with_source(Some(Source::Recorded(Box::new(playback))), limits, sent)
     }
 
-    fn with_source(source: Source, limits: Limits, sent: Instant) -> Self {
+    fn with_source(source: Option<Source>, limits: Limits, sent: Instant) -> Self {
         Self {
             buffered: VecDeque::new(),
             buffer_limit_bytes: limits.event_bytes,
-            source: Some(source),
+            source,
             timeout: EventTimeout::new(limits, sent),
             event_headers: HeaderMap::new(),
             namespace: None,
@@ -128,21 +128,10 @@ impl EventStream {
     /// A stream of events that have already arrived.
     #[cfg(test)]
     pub(super) fn of(events: &[&'static str]) -> Self {
-        let limits = Limits { first_event: Duration::from_secs(60), idle: Duration::from_secs(60), event_bytes: 0 };
-        Self {
-            buffered: events.iter().map(|event| Bytes::from_static(event.as_bytes())).collect(),
-            buffer_limit_bytes: usize::MAX,
-            source: None,
-            timeout: EventTimeout::new(limits, Instant::now()),
-            event_headers: HeaderMap::new(),
-            namespace: None,
-            open: None,
-            quota: None,
-            unknown_events: None,
-            recording: None,
-            first_content: None,
-            has_ended: false,
-        }
+        let limit = Duration::from_secs(60);
+        let limits = Limits { first_event: limit, idle: limit, event_bytes: usize::MAX };
+        let buffered = events.iter().map(|event| Bytes::from_static(event.as_bytes())).collect();
+        Self { buffered, ..Self::with_source(None, limits, Instant::now()) }
     }
 
     /// The headers that the events of a WebSocket response have carried so far.

@@ -83,12 +83,12 @@ type Outcomes = Result<Vec<(ProxyCall, ToolOutcome)>, ProxyError>;
 /// What is needed to run calls, and to open the next round.
 #[derive(Debug)]
 pub(super) struct RoundBackend {
-    pub(super) upstream: Arc<Upstream>,
+    upstream: Arc<Upstream>,
     /// The request of the last round.
-    pub(super) request: OutgoingRequest,
-    pub(super) forwarded: ForwardedHeaders,
-    pub(super) token: RequestToken,
-    pub(super) namespace: ToolNamespace,
+    request: OutgoingRequest,
+    forwarded: ForwardedHeaders,
+    token: RequestToken,
+    namespace: ToolNamespace,
     /// The tools that the last round offered.
     tools: Vec<ProxyTool>,
     rounds_left: u32,
@@ -258,9 +258,7 @@ impl RoundBackend {
             self.search_time_left = self.search_time_left.saturating_sub(searched.unwrap_or_default());
             let keep = |(call, outcome, token, _): (_, _, RequestToken, _)| {
                 // Calls that replaced the token did so separately: the next round needs a token that works.
-                if token.is_newer_than(&self.token) {
-                    self.token = token;
-                }
+                self.token.adopt(token);
                 (call, outcome)
             };
             let finished = finished.into_iter().map(keep);
@@ -275,12 +273,16 @@ impl RoundBackend {
         call: ProxyCall,
         started: Instant,
     ) -> Result<(ProxyCall, ToolOutcome, RequestToken, Instant), ProxyError> {
-        let mut token = self.token.fork();
+        let mut token = self.token.clone();
         let request = match call.request(&self.request.session, &self.request.model) {
             Ok(request) => request,
             Err(reason) => return Ok((call, ToolOutcome::Failed(reason), token, started)),
         };
         let time = request.time;
+        if time == CallTime::Image {
+            // A failed call may have been billed.
+            token.retry_only_unaccepted();
+        }
         let limit = match time {
             CallTime::Shared => self.search_time_left,
             CallTime::Image => MAX_IMAGE_TIME,

@@ -14,14 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::keyring::{Keyring, KeyringError};
+use super::keyring::{Keyring, KeyringError, entry_name};
 use super::{file, keyring_chunks, off_runtime};
 use crate::command_hint::{command, quoted};
 use crate::fs::{ExposedDirectory, beside, directory_of, make_private, resolve};
@@ -100,7 +97,7 @@ impl Backend {
 
     /// Returns the store's name in the keyring.
     pub(super) fn name(&self) -> String {
-        name_of(&self.path())
+        entry_name(&self.path())
     }
 
     /// Returns the path of the marker, whose existence means that the credentials are in the keyring.
@@ -379,17 +376,6 @@ impl fmt::Display for Location {
             Self::Memory => f.write_str("memory only"),
         }
     }
-}
-
-/// Returns the name of a store's entry in the keyring, derived from the store's path so that each store has its own.
-/// The directory is canonicalized, because earlier releases did so.
-fn name_of(path: &Path) -> String {
-    let real = path.ancestors().skip(1).find_map(|folder| {
-        let rest = path.strip_prefix(folder).ok()?;
-        Some(std::fs::canonicalize(folder).ok()?.join(rest))
-    });
-    let digest = Sha256::digest(real.as_deref().unwrap_or(path).as_os_str().as_encoded_bytes());
-    format!("credentials|{}", URL_SAFE_NO_PAD.encode(digest.first_chunk::<12>().expect("a digest has 32 bytes")))
 }
 
 fn warn_of_exposure(path: &Path, made_private: io::Result<bool>) {

@@ -5,11 +5,15 @@
 //! released. The keyring is opened for each call, because calls are days apart and keyring services restart.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyring_core::{CredentialStore, Error};
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
@@ -147,6 +151,17 @@ impl Keyring {
         self.is_stuck.store(permit.is_none(), Ordering::Relaxed);
         permit.ok_or(KeyringError::TimedOut(self.timeout))
     }
+}
+
+/// Returns the name of a store's entry, derived from the path of the credential file so that stores don't share an entry.
+/// The directory is canonicalized, because earlier releases did so.
+pub(super) fn entry_name(path: &Path) -> String {
+    let real = path.ancestors().skip(1).find_map(|folder| {
+        let rest = path.strip_prefix(folder).ok()?;
+        Some(std::fs::canonicalize(folder).ok()?.join(rest))
+    });
+    let digest = Sha256::digest(real.as_deref().unwrap_or(path).as_os_str().as_encoded_bytes());
+    format!("credentials|{}", URL_SAFE_NO_PAD.encode(digest.first_chunk::<12>().expect("a digest has 32 bytes")))
 }
 
 impl fmt::Debug for Keyring {

@@ -21,7 +21,7 @@ use super::usage::Usage;
 use crate::error::{Fault, UpstreamFailure};
 use html_error::{CloudflareBlock, is_web_page};
 
-pub use html_error::has_markup;
+pub use html_error::{has_markup, has_media_type, is_html};
 
 pub use retry_after::with_elapsed;
 

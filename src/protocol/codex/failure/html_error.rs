@@ -48,9 +48,21 @@ impl CloudflareBlock {
 
 /// Whether a response is a web page: it is declared as HTML, or starts with `<`.
 pub(super) fn is_web_page(headers: &HeaderMap, body: &[u8]) -> bool {
-    let is_declared = text_header(headers, "content-type").is_some_and(|kind| kind.starts_with("text/html"));
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
-    is_declared || body.starts_with(b"<")
+    is_html(headers) || body.starts_with(b"<")
+}
+
+/// Whether a response is declared as HTML or XHTML.
+#[must_use]
+pub fn is_html(headers: &HeaderMap) -> bool {
+    has_media_type(headers, "text/html") || has_media_type(headers, "application/xhtml+xml")
+}
+
+/// Whether a response has this media type, with any parameters.
+#[must_use]
+pub fn has_media_type(headers: &HeaderMap, media_type: &str) -> bool {
+    let declared = text_header(headers, "content-type").unwrap_or_default();
+    declared.split(';').next().is_some_and(|declared| declared.trim_end().eq_ignore_ascii_case(media_type))
 }
 
 /// Whether a message contains markup of a web page.
