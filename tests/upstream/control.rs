@@ -8,12 +8,12 @@ use codex_proxy::endpoint::{Endpoint, Trust};
 use codex_proxy::protocol::codex::control::ControlKind;
 use codex_proxy::upstream::{ControlError, ForwardedHeaders, ReplyEvents, Transport};
 use futures_util::StreamExt as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::fake::Script;
+use crate::websocket::accept_websocket;
 use crate::{ADDED, Bench, COMPLETED, CREATED, DELTA, SECOND, drain, request};
 
 const STEER: &[u8] = br#"{"type":"response.steer","previous_response_id":"resp_1","input":"shorter"}"#;
@@ -65,21 +65,7 @@ async fn server_sent_events_have_no_way_to_the_backend() {
 
 /// Serves one WebSocket without reading any frame. Sends the last event when `finish` says so.
 async fn serve_unread(listener: TcpListener, finish: oneshot::Receiver<()>) {
-    let (mut stream, _) = loop {
-        let (mut stream, peer) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        let head = String::from_utf8(head).unwrap();
-        if let Some(key) = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")) {
-            let accept = derive_accept_key(key.as_bytes());
-            let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
-            stream.write_all(format!("{switch}sec-websocket-accept: {accept}\r\n\r\n").as_bytes()).await.unwrap();
-            break (stream, peer);
-        }
-        stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
-    };
+    let mut stream = accept_websocket(&listener).await;
     let frame = |event: &str| [&[0x81, u8::try_from(event.len()).unwrap()], event.as_bytes()].concat();
     for event in [CREATED, ADDED, DELTA] {
         stream.write_all(&frame(event)).await.unwrap();

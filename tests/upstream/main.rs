@@ -16,6 +16,7 @@ mod encoding;
 #[path = "../support/upstream.rs"]
 #[expect(dead_code, reason = "no pacing and no outages here")]
 mod fake;
+mod fallback;
 mod quota;
 mod retries;
 mod routing;
@@ -209,6 +210,7 @@ fn both_transports_pass_the_same_tests() {
         "only_required_headers_are_sent",
         "repairs_still_apply_in_the_new_form",
         "encoding::",
+        "fallback::",
         "websocket::",
         // About the HTTP connection pool.
         "connections::",

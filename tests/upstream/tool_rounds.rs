@@ -14,6 +14,7 @@ use crate::transport;
 use crate::{Bench, COMPLETED, SECOND, drain, request};
 
 const SEARCH: &str = "/alpha/search";
+const IMAGES: &str = "/images/generations";
 const FOUND: &str = r#"{"output":"Rust 1.99 is out: https://rust.example/1"}"#;
 
 /// A request in the lite format that asks for web search.
@@ -59,9 +60,11 @@ fn round(number: usize, items: &[String]) -> Script {
 }
 
 async fn open(bench: &Bench) -> Result<BackendResponse, ProxyError> {
-    timeout(10 * SECOND, crate::open(&bench.upstream, searching(), &ForwardedHeaders::default()))
-        .await
-        .expect("it ends")
+    open_request(bench, searching()).await
+}
+
+async fn open_request(bench: &Bench, request: Request<'_>) -> Result<BackendResponse, ProxyError> {
+    timeout(10 * SECOND, crate::open(&bench.upstream, request, &ForwardedHeaders::default())).await.expect("it ends")
 }
 
 async fn events(bench: &Bench) -> (Vec<Value>, Option<ProxyError>) {
@@ -131,6 +134,30 @@ async fn a_failed_search_is_an_output_that_says_why() {
     assert!(error.is_none(), "{error:?}");
     assert_eq!(items(&events)[0], (0, "web_search_call", "failed"));
     assert_eq!(outputs(&inputs(&bench)[1]), ["The call failed: the backend answered with status 500."]);
+}
+
+#[tokio::test]
+async fn an_image_that_may_have_been_billed_is_not_requested_again() {
+    let tool = to_raw_value(&json!({"type": "image_generation"})).unwrap();
+    let request = Request { tools: vec![Tool::raw(std::borrow::Cow::Owned(tool))], ..searching() };
+    let item = json!({
+        "type": "function_call", "id": "fc_1", "call_id": "call_1", "namespace": "image_gen", "name": "imagegen",
+        "arguments": r#"{"prompt":"a fox"}"#,
+    });
+    let call = json!({"type": "response.output_item.done", "output_index": 0, "item": item}).to_string();
+    let bench = Bench::new().await;
+    bench.fake.on("/responses", round(1, &[call]));
+    bench.fake.on("/responses", Script::events(&[crate::OVERLOADED]));
+    bench.fake.on("/responses", round(2, &[message()]));
+    bench.fake.on(IMAGES, Script::json(401, ""));
+    bench.fake.on(IMAGES, Script::json(500, "{}"));
+    let (_, error) = drain(open_request(&bench, request).await.unwrap()).await;
+    assert!(error.is_none(), "{error:?}");
+    let tokens: Vec<_> =
+        bench.fake.requests(IMAGES).iter().map(|sent| sent.header("authorization").to_owned()).collect();
+    assert_eq!(tokens, ["Bearer at_0", "Bearer at_1"]);
+    assert_eq!(bench.calls(), 3, "the limit applies to the image only");
+    assert_eq!(outputs(&inputs(&bench)[2]), ["The call failed: the backend answered with status 500."]);
 }
 
 #[tokio::test]

@@ -1,15 +1,15 @@
-//! What is specific to WebSockets: connections that outlive a response, incremental requests, and fallbacks.
-//! Responses are the same as over the other transport.
+//! WebSockets: connections that outlive a response, and incremental requests. Responses are the same as over the other
+//! transport.
 
 use codex_proxy::endpoint::{Endpoint, Trust};
-use codex_proxy::error::{Fault, ProxyError};
+use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::codex::request::{Item, Output, Part, Request, Role};
 use codex_proxy::token_source::TokenSource as _;
 use codex_proxy::upstream::{BackendResponse, ForwardedHeaders, Transport};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -22,7 +22,7 @@ const SAID: &str = r#"{"type":"response.output_item.done","output_index":0,"item
 /// A complete response with the stored state.
 const SPOKEN: [&str; 5] = [CREATED, ADDED, DELTA, SAID, COMPLETED];
 
-async fn bench(transport: Transport) -> Bench {
+pub(crate) async fn bench(transport: Transport) -> Bench {
     Bench::with(|settings| settings.transport = transport).await
 }
 
@@ -39,7 +39,7 @@ fn second() -> Request<'static> {
     request
 }
 
-async fn ask(bench: &Bench, request: Request<'_>) -> (Vec<String>, Option<ProxyError>) {
+pub(crate) async fn ask(bench: &Bench, request: Request<'_>) -> (Vec<String>, Option<ProxyError>) {
     drain(opened(bench, request, &ForwardedHeaders::default()).await).await
 }
 
@@ -204,58 +204,6 @@ async fn a_connection_that_was_closed_while_it_waited_is_not_used() {
 }
 
 #[tokio::test]
-async fn without_websocket_support_auto_falls_back_and_remembers_it() {
-    for refusal in [Script::answer(426, &[], ""), Script::answer(403, &[], "<html>"), Script::answer(502, &[], "")] {
-        let bench = once(Transport::Auto).await;
-        bench.fake.on("/responses", refusal);
-        bench.fake.on("/responses", Script::events(&WHOLE));
-        for _ in 0..2 {
-            assert_eq!(ask(&bench, request()).await.0, WHOLE);
-        }
-        let sent = bench.fake.requests("/responses");
-        let methods: Vec<_> = sent.iter().map(|request| request.method.as_str()).collect();
-        assert_eq!(methods, ["GET", "POST", "POST"]);
-        assert!(bench.fake.handshakes().is_empty());
-    }
-}
-
-#[tokio::test]
-async fn auto_falls_back_if_every_websocket_is_cut() {
-    let bench = bench(Transport::Auto).await;
-    bench.fake.on("/responses", Script::default().cut());
-    bench.fake.on("/responses", Script::events(&WHOLE));
-    assert_eq!(ask(&bench, request()).await.0, WHOLE);
-    assert_eq!((bench.fake.handshakes().len(), bench.calls()), (1, 2));
-    assert_eq!(bench.fake.requests("/responses")[1].header("upgrade"), "", "the second attempt is a POST");
-}
-
-#[tokio::test]
-async fn with_websocket_required_a_refused_handshake_is_an_error() {
-    let bench = bench(Transport::WebSocket).await;
-    bench.fake.on("/responses", Script::answer(426, &[], ""));
-    let Err(ProxyError::Upstream(failure)) = bench.open().await else { panic!("a failure") };
-    assert_eq!((failure.fault, failure.status), (Fault::WrongPlace, Some(426)));
-    assert!(failure.message.contains("upstream.transport"), "{}", failure.message);
-    assert_eq!(bench.calls(), 1);
-}
-
-#[tokio::test]
-async fn account_errors_do_not_cause_a_fallback() {
-    let bench = bench(Transport::Auto).await;
-    bench.fake.on("/responses", Script::answer(401, &[], ""));
-    bench.fake.on("/responses", Script::events(&WHOLE));
-    assert_eq!(ask(&bench, request()).await.0, WHOLE);
-    assert_eq!(bench.fake.handshakes()[0].header("authorization"), "Bearer at_1");
-    assert_eq!(bench.fake.requests("/responses")[1].method, "POST");
-
-    let limit = r#"{"error":{"type":"usage_limit_reached","plan_type":"plus","resets_in_seconds":90}}"#;
-    bench.fake.replace("/responses", Script::answer(429, &[("X-Codex-Primary-Used-Percent", "100")], limit));
-    let Err(ProxyError::Upstream(failure)) = bench.open().await else { panic!("a failure") };
-    assert_eq!((failure.fault, failure.status), (Fault::UsageLimit, Some(429)));
-    assert_eq!(failure.headers["x-codex-primary-used-percent"], "100");
-}
-
-#[tokio::test]
 async fn quota_and_metadata_arrive_as_headers() {
     let bench = bench(Transport::WebSocket).await;
     let quota = r#"{"type":"codex.rate_limits","plan_type":"pro","rate_limits":{"primary":{"used_percent":42,"window_minutes":300}}}"#;
@@ -296,7 +244,7 @@ async fn every_case_gives_the_same_events_over_both_transports() {
 }
 
 /// A client that makes one attempt per request.
-async fn once(transport: Transport) -> Bench {
+pub(crate) async fn once(transport: Transport) -> Bench {
     Bench::with(|settings| {
         settings.transport = transport;
         settings.max_retries = 0;
@@ -363,24 +311,30 @@ async fn a_long_tool_loop_sends_a_small_fraction() {
     assert!(framed * 10 < posted, "{framed} of {posted}");
 }
 
+/// Accepts connections until one becomes a WebSocket. Responds to other requests with status 404.
+pub(crate) async fn accept_websocket(listener: &TcpListener) -> TcpStream {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        if let Some(key) = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")) {
+            let accept = derive_accept_key(key.as_bytes());
+            let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+            stream.write_all(format!("{switch}sec-websocket-accept: {accept}\r\n\r\n").as_bytes()).await.unwrap();
+            return stream;
+        }
+        stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+    }
+}
+
 /// Rejects every message with close code 1009 and reads none of it.
 async fn refuse_messages(listener: TcpListener) {
     let mut held = Vec::new();
     loop {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut greeting = Vec::new();
-        while !greeting.ends_with(b"\r\n\r\n") {
-            greeting.push(stream.read_u8().await.unwrap());
-        }
-        let greeting = String::from_utf8(greeting).unwrap();
-        let key = greeting.lines().find_map(|line| line.strip_prefix("sec-websocket-key: "));
-        let Some(key) = key else {
-            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-            continue;
-        };
-        let accept = derive_accept_key(key.as_bytes());
-        let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
-        stream.write_all(format!("{switch}sec-websocket-accept: {accept}\r\n\r\n").as_bytes()).await.unwrap();
+        let mut stream = accept_websocket(&listener).await;
         stream.write_all(b"\x88\x11\x03\xf1message too big").await.unwrap();
         held.push(stream);
     }

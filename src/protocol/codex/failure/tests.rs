@@ -5,7 +5,7 @@ use base64::Engine as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
-use super::{BASE64, from_event, from_response, unsupported_parameter, wants_lite};
+use super::{BASE64, from_event, from_response, is_html, unsupported_parameter, wants_lite};
 use crate::error::{Fault, UpstreamFailure};
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -252,6 +252,17 @@ fn cloudflare_pages_are_recognized_and_not_forwarded() {
     for failure in [plain, marked] {
         assert_eq!((failure.fault, failure.code.as_deref()), (Fault::Challenge, None));
         assert!(!failure.message.contains('<') && failure.message.contains("upstream.proxy"));
+    }
+}
+
+#[test]
+fn html_is_recognized_by_its_media_type() {
+    let is_page = |kind: &str| is_html(&headers(&[("content-type", kind)]));
+    for kind in ["text/html", "Text/HTML; charset=utf-8", "text/html ;charset=utf-8", "application/xhtml+xml"] {
+        assert!(is_page(kind), "{kind}");
+    }
+    for kind in ["", "text/event-stream", "application/xml", "text/html5", "multipart/x; of=text/html"] {
+        assert!(!is_page(kind), "{kind}");
     }
 }
 
