@@ -1,6 +1,6 @@
 //! Content encodings of HTTP bodies: their name in the headers, and decoders with bounded memory.
 //!
-//! The decoders accept several gzip members or zstd frames in a row. A body that ends inside of one is an error of kind
+//! The decoders accept several gzip members or zstd frames in a row. A body that ends inside one is an error of kind
 //! [`std::io::ErrorKind::UnexpectedEof`].
 
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};

@@ -102,7 +102,7 @@ pub enum ProxyError {
     NotOffered {
         /// The requested service.
         service: &'static str,
-        /// What to use instead.
+        /// The alternative.
         instead: &'static str,
     },
     /// Client keys are configured, and the client sent none or a wrong one.
@@ -164,7 +164,7 @@ pub enum ProxyError {
     /// The backend sent nothing for longer than a timeout.
     #[error("the ChatGPT backend sent nothing for {} s while {phase}", .limit.as_secs_f32())]
     Silent {
-        /// What the proxy was waiting for.
+        /// The phase in which the timeout expired.
         phase: Phase,
         /// The timeout.
         limit: Duration,
@@ -198,7 +198,7 @@ pub enum ProxyError {
     /// The response contained invalid data, and no later event replaced it.
     #[error("the ChatGPT backend's response is damaged: {reason}")]
     Damaged {
-        /// What was invalid.
+        /// Why it is invalid.
         reason: String,
     },
     /// The proxy is stopping.
@@ -261,7 +261,7 @@ impl fmt::Display for Reserve {
     }
 }
 
-/// What the proxy was waiting for when a timeout of the backend expired.
+/// The phase of a request in which a timeout of the backend expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// No connection within `upstream.connect_timeout`.
@@ -320,7 +320,7 @@ impl UpstreamFailure {
         self.retry_after.filter(|wait| is_temporary && *wait > Self::LONGEST_WAIT)
     }
 
-    /// Whether the backend refused the request before it began to work on it: it asks to send it again later.
+    /// Whether the backend refused the request before it began to work on it: the response asks for a later retry.
     #[must_use]
     pub fn is_unaccepted(&self) -> bool {
         matches!(self.status, Some(429 | 503)) && self.retry_after.is_some()

@@ -77,8 +77,8 @@ impl Accounts {
         }
     }
 
-    /// Refreshes tokens soon after the machine has slept, so that the first request doesn't have to wait. Checks at this
-    /// interval, until dropped.
+    /// Refreshes tokens soon after the machine has slept, so that the first request doesn't have to wait. Runs until
+    /// dropped, and checks once per `interval`.
     pub async fn renew_after_sleep(&self, interval: Duration) {
         let mut detector = SleepDetector::new(self.0.clock.now(), Instant::now());
         let mut checks_left = 0;

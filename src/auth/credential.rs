@@ -148,7 +148,7 @@ impl Credential {
         })
     }
 
-    /// Applies the response to a refresh. What the response leaves out stays unchanged.
+    /// Applies the response to a refresh. Members that the response leaves out stay unchanged.
     ///
     /// # Errors
     /// If the response is for another account.

@@ -1,7 +1,7 @@
 //! An access token from an environment variable, which takes precedence over the store.
 //!
-//! It is never refreshed, stored or revoked. For a workspace token, the account is requested from the issuer once,
-//! at the first use, so that the daemon starts without a network. A failure is cached for a few seconds, so that not every
+//! It is never refreshed, stored or revoked. For a workspace token, the account is requested from the issuer once, at
+//! the first use, so that the daemon starts without a network. A failure is cached for a few seconds, so that not every
 //! request calls the issuer.
 
 use std::sync::Arc;

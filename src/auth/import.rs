@@ -51,7 +51,7 @@ pub enum ImportError {
     Unsuitable {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// Why it is unusable.
         reason: String,
     },
     /// Our own store can't be used.

@@ -7,7 +7,7 @@
 //! - The request is safe (GET).
 //! - All connections had been idle for more than five seconds, so the connection was probably closed while it was idle.
 //!
-//! In all other cases the caller gets an error, and its own retries are counted and limited. Whenever a pooled
+//! In all other cases the caller gets an error; the retries of the caller are counted and limited. Whenever a pooled
 //! connection breaks, all pooled connections are abandoned, so that retries use new ones.
 
 use std::error::Error;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::{ClientError, HttpClient, InUse, Protocol, error_chain};
 use crate::endpoint::Endpoint;
 
-/// A connection that breaks after it was idle for longer than this is taken to have been closed while idle.
+/// A connection that breaks after it was idle for longer than this was probably closed while idle.
 pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
 
 tokio::task_local! {

@@ -199,7 +199,6 @@ impl Upstream {
     }
 }
 
-/// The response headers that this client gets.
 /// Returns the head of a recorded response when it is due: status, headers, and body if it isn't an event stream.
 pub(super) async fn played_head(
     playback: &Playback,
@@ -214,6 +213,7 @@ pub(super) async fn played_head(
     })
 }
 
+/// Returns the response headers that this client gets.
 pub(super) fn headers_for_client(received: &HeaderMap, forwarded: &ForwardedHeaders) -> HeaderMap {
     if forwarded.codex.is_some() { codex_client_headers(received) } else { client_headers(received) }
 }

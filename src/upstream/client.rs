@@ -39,8 +39,8 @@ pub(super) struct HttpRequest<'r> {
     pub(super) limit: Duration,
 }
 
-/// Sends a request whose response is an event stream, and returns its headers and body before its first event. Any other
-/// response is an error.
+/// Sends a request whose response is an event stream, and returns its headers and body before its first event. Any
+/// other response is an error.
 pub(super) async fn open_stream(
     http: &HttpClient,
     request: HttpRequest<'_>,
@@ -70,7 +70,7 @@ fn with_headers(response: reqwest::Response) -> Result<(HeaderMap, ResponseBody)
 }
 
 /// Sends a request whose response is a document or a file, and returns its headers and body before the body is read. A
-/// failure status, or an HTML page, is an error.
+/// failure status or a web page is an error.
 pub(super) async fn open_document(
     http: &HttpClient,
     request: HttpRequest<'_>,
@@ -149,7 +149,7 @@ pub(super) async fn read_failure(response: reqwest::Response, recording: Option<
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let deadline = Instant::now() + ERROR_BODY_TIMEOUT;
     let body = match ResponseBody::new(response) {
-        // The part that arrived says enough.
+        // The start of an error body is enough to classify it.
         Ok(body) => read(body, MAX_ERROR_BODY_BYTES, deadline).await.0,
         Err(error) => {
             tracing::debug!(cause = error.loggable(), "the body of a failure can't be read");

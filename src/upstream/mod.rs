@@ -1,13 +1,12 @@
 //! Client for the ChatGPT Codex backend: streaming requests, the model catalog, and the quota.
 //!
-//! Makes the counted retries. Not counted are requests that `net` and `websocket` send again because their connection
-//! was stale, and those that `attempt` sends again without compression or over server-sent events. Attempts are repeated
-//! until a response is *committed*: output or its successful end has arrived, or `commit_after` has passed since its
-//! first event. Until then a failure leads to another attempt, or is returned as an error with a status. A later failure
-//! is passed on in the stream. A caller that has sent nothing to its client yet can call [`Pending::retry`] instead, and
-//! open another response. If the model calls tools that the proxy runs, `tool_rounds` runs them and requests the rest of
-//! the response, all within the same stream. Dropping a [`ReplyEvents`], or the future that opens one, drops the connection or HTTP/2
-//! stream behind it.
+//! Makes the counted retries. `net` and `websocket` send a request again if its connection was stale, and `attempt`
+//! without compression or over server-sent events; those aren't counted. Attempts are repeated until a response is
+//! *committed*: output or its successful end has arrived, or `commit_after` has passed since its first event. An
+//! earlier failure leads to another attempt, or is returned as an error with a status. A later one is passed on in the
+//! stream; a caller that has sent nothing to its client yet can call [`Pending::retry`] instead, and open another
+//! response. Tools that the proxy runs for the model are run by `tool_rounds`, which also requests the rest of the
+//! response. Dropping a [`ReplyEvents`], or the future that opens one, drops the connection or HTTP/2 stream.
 
 mod attempt;
 mod body_format;

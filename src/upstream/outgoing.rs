@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::blocking::off_thread;
 use crate::protocol::codex::request::{Omissions, Request, ServiceTier, WireFormat};
 
-/// An encoded request, and what its headers repeat of it. Owned, so that it can outlive the client's body.
+/// An encoded request, and the values that its headers repeat. Owned, so that it can outlive the client's body.
 #[derive(Clone, Debug)]
 pub(super) struct OutgoingRequest {
     pub(super) model: String,

@@ -1,4 +1,4 @@
-//! Finds the origin for an account's requests: workspaces that are bound to a region have one of their own.
+//! Finds the origin for an account's requests: workspaces that are bound to a region have a separate one.
 //!
 //! The origin is requested before an account's first request, and cached. For all accounts that aren't bound, the
 //! default origin is right. A failure therefore doesn't stop a request (only a refused token can, see
@@ -39,7 +39,7 @@ pub(super) struct AccountOrigin {
     pub(super) region: Option<&'static str>,
 }
 
-/// What to do if the backend refuses the token.
+/// The reaction to a token that the backend refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnRefusedToken {
     /// Return the failure, so that the caller can replace the token.

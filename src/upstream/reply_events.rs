@@ -1,4 +1,4 @@
-//! The events of a response as the client gets them: those of one request, or of several rounds.
+//! The events of a response as the client gets them, from one request or several rounds.
 
 use std::fmt;
 use std::pin::Pin;
@@ -52,8 +52,8 @@ impl ReplyEvents {
         matches!(&self.0, Source::Single(events) if events.has_follow_up())
     }
 
-    /// Sends a control frame to the backend. It is taken from `frame` when it is buffered; call this again, with an empty
-    /// `frame`, until the result is ready. Events can be polled in between, and don't wait for the frame.
+    /// Sends a control frame to the backend. Takes it out of `frame` once it is buffered; call this again, with the
+    /// empty `frame`, until the result is ready. Events can be polled in between, and don't wait for the frame.
     ///
     /// # Errors
     /// If the response has no connection on which the frame can be sent.
@@ -81,8 +81,8 @@ impl ReplyEvents {
         matches!(&self.0, Source::Rounds(rounds) if rounds.has_run_calls())
     }
 
-    /// The usage of the rounds that have ended, which is billed even if a later one fails. `None` for a response of one
-    /// round.
+    /// The usage of the rounds that have ended, which is billed even if a later round fails. `None` if the request
+    /// has no tools of the proxy.
     #[must_use]
     pub fn finished_usage(&self) -> Option<Usage> {
         match &self.0 {

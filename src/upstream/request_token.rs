@@ -17,8 +17,8 @@ use crate::token_source::{AuthError, Bearer, BoxFuture, RECOVERY_DELAY, TokenSou
 /// How often a request's refused token is replaced: by one that another process has stored, then by a refreshed one.
 const MAX_RECOVERIES: u32 = 2;
 
-/// The token that a request is sent with, and the source of its replacement. A clone, for a further call of the same
-/// request, has the same account and retries of its own.
+/// The token that a request is sent with, and the source of its replacement. A clone is for a further call of the same
+/// request: it has the same account, and its retries are counted separately.
 #[derive(Clone, Debug)]
 pub struct RequestToken {
     bearer: Bearer,

@@ -1,8 +1,8 @@
-//! The bodies of the backend's responses, and which encodings they may have.
+//! Reads and decodes the bodies of the backend's responses.
 //!
-//! A compressed body is decoded as it is read: data that the backend has flushed is returned at once. The steps are
-//! small, so that the reader's limits apply before a small body becomes a large one. A body that ends inside of a frame
-//! is truncated.
+//! A compressed body is decoded as it is read: data that the backend has flushed is returned at once. Chunks of decoded
+//! data are small, so that the reader's size limit applies before a small body becomes a large one. A body that ends
+//! inside a frame is truncated.
 
 use std::io;
 use std::pin::Pin;

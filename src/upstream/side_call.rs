@@ -1,8 +1,8 @@
 //! Calls of the backend's endpoints other than `/responses`: search, images, transcription, account documents.
 //!
-//! A call has the same token recovery, retries and quota memory as a request for a response. It returns when the head of
-//! a success response has arrived; the body is read by the caller, and not repeated if it breaks. Region routing doesn't
-//! apply: the official client sends these calls to the default origin for every account.
+//! Token recovery, retries and quota memory are the same as for a request for a response. A call returns when the head
+//! of a success response has arrived. The caller reads the body; if that fails, the call isn't retried. Region routing
+//! doesn't apply: the official client sends these calls to the default origin for every account.
 
 use std::fmt;
 use std::pin::Pin;
@@ -84,7 +84,7 @@ impl Upstream {
         self.call_unchecked(call, token).await
     }
 
-    /// Makes a call for a request whose quota was checked, which may have several.
+    /// Makes a call without checking the quota, for a request with several calls that has checked it once.
     ///
     /// # Errors
     /// As [`Self::call`], without the check.
@@ -154,8 +154,8 @@ impl Upstream {
         Err(client::classify(status, &received, &body))
     }
 
-    /// Waits until the next attempt at the same request is due, or returns the failure. `model` is that whose limit the
-    /// request counts against.
+    /// Waits until the next attempt at the same request is due, or returns the failure. `model` is the model whose
+    /// limit the request counts against.
     pub(super) async fn retry_unchanged(
         &self,
         model: Option<&str>,

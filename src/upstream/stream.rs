@@ -66,7 +66,7 @@ pub struct EventStream {
     recording: Option<Recording>,
     /// When the first content delta arrived.
     first_content: Option<Instant>,
-    /// The terminal event of the response has arrived; another response may follow.
+    /// Whether the terminal event of the response has arrived. Another response may follow.
     has_ended: bool,
 }
 
@@ -182,8 +182,8 @@ impl EventStream {
         self.has_ended && self.source.is_some()
     }
 
-    /// Sends a control frame to the backend. It is taken from `frame` when it is buffered; call this again, with an empty
-    /// `frame`, until the result is ready. Events can be polled in between.
+    /// Sends a control frame to the backend. Takes it out of `frame` once it is buffered; call this again, with the
+    /// empty `frame`, until the result is ready. Events can be polled in between.
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -199,7 +199,7 @@ impl EventStream {
         }
     }
 
-    /// Replaces the tool names by those that the client chose.
+    /// Replaces the tool names with those of the client.
     fn with_client_names(&self, data: Bytes) -> Bytes {
         let Some(namespace) = &self.namespace else { return data };
         let stripped = std::str::from_utf8(&data).ok().and_then(|data| namespace.strip_from(data));
@@ -312,7 +312,7 @@ impl EventStream {
         }
     }
 
-    /// Handles the terminal event and what follows it.
+    /// Handles the terminal event and the events after it.
     fn end_response(&mut self, class: EventClass) {
         self.has_ended = class != EventClass::Created;
         match self.expects() {

@@ -1,13 +1,13 @@
 //! Runs the tools of the proxy between the rounds of a response.
 //!
-//! A round is one request to the backend. If it ends with calls of such tools ([`proxy_tools`]), they are run and the
-//! next round is opened with their outputs, until a round has no such calls. All of this happens while the stream is
-//! polled, so dropping the stream cancels it.
+//! A round is one request to the backend and its response. If it ends with calls of such tools ([`proxy_tools`]), they
+//! are run and the next round is opened with their outputs, until a round has no such calls. All of this happens while
+//! the stream is polled, so dropping the stream cancels it.
 //!
-//! Bounded: at most [`MAX_CALLS`] calls of a round are run. After [`MAX_ROUNDS`] rounds with calls, or when searches have
-//! taken [`MAX_SEARCH_TIME`] in all, the model is told that no further calls are possible, and the next round doesn't
-//! offer the tools. An image has a time limit of its own. A failed call becomes an output that says why; a spent quota or
-//! a refused token ends the response.
+//! At most [`MAX_CALLS`] calls of a round are run. After [`MAX_ROUNDS`] rounds with calls, or when searches have taken
+//! [`MAX_SEARCH_TIME`] in all, the outputs end with [`LAST_CALLS`], and the next round doesn't offer the tools.
+//! Images have a separate time limit. The output of a failed call gives the reason; an exhausted quota or a refused
+//! token ends the response.
 //!
 //! [`proxy_tools`]: crate::protocol::codex::proxy_tools
 
@@ -39,15 +39,15 @@ use crate::protocol::codex::proxy_tools::{
 
 /// Maximum number of rounds whose calls are run.
 const MAX_ROUNDS: u32 = 8;
-/// Maximum time that the searches of a response take in all.
+/// Time limit for all searches of a response together.
 const MAX_SEARCH_TIME: Duration = Duration::from_secs(120);
-/// Maximum time for an image: the backend takes up to two minutes.
+/// Time limit for the images of a round: the backend needs up to two minutes for one.
 const MAX_IMAGE_TIME: Duration = Duration::from_secs(300);
 /// Maximum number of calls that run at a time.
 const CONCURRENT_CALLS: usize = 4;
 /// Maximum number of calls of a round that are run.
 const MAX_CALLS: usize = 16;
-/// Size limit of the response to a call.
+/// Size limits for the response to a call.
 const MAX_SEARCH_BYTES: usize = 256 * 1024;
 const MAX_IMAGE_BYTES: usize = 32 * 1024 * 1024;
 /// Added to the outputs of the last calls.
@@ -68,9 +68,9 @@ pub(super) struct ToolRounds {
 }
 
 enum State {
-    /// The round's events arrive.
+    /// The events of the round arrive.
     Streaming(Box<EventStream>),
-    /// Its calls run.
+    /// The calls of the round run.
     Calling(BoxFuture<'static, (Box<RoundBackend>, Outcomes)>),
     /// The next round is being opened.
     Opening(BoxFuture<'static, Result<(Box<RoundBackend>, EventStream), ProxyError>>),
@@ -80,7 +80,7 @@ enum State {
 /// The calls of a round with their results, or the error that ends the response.
 type Outcomes = Result<Vec<(ProxyCall, ToolOutcome)>, ProxyError>;
 
-/// What is needed to run calls, and to open the next round.
+/// Runs the calls of a round, and opens the next round.
 #[derive(Debug)]
 pub(super) struct RoundBackend {
     upstream: Arc<Upstream>,
@@ -96,7 +96,7 @@ pub(super) struct RoundBackend {
 }
 
 impl ToolRounds {
-    /// The response that begins with `events`, which `backend` requested with these tools.
+    /// The response whose first round is `events`. `backend` runs its calls.
     pub(super) fn new(events: EventStream, backend: RoundBackend) -> Self {
         Self {
             state: State::Streaming(Box::new(events)),
@@ -128,7 +128,7 @@ impl ToolRounds {
         self.merger.take_hidden()
     }
 
-    /// Merges an event of the round. `None` if the client gets nothing now.
+    /// Merges an event of the round. Returns the next event for the client, if there is one.
     fn merge(&mut self, data: Bytes) -> Option<Bytes> {
         let merged = std::str::from_utf8(&data).map_or(Merged::Unchanged, |text| self.merger.accept(text));
         let next = match merged {
@@ -144,7 +144,7 @@ impl ToolRounds {
         next
     }
 
-    /// Runs the calls of the round, if it has ended with some.
+    /// Starts the calls of the round, if it has ended with some.
     fn call(&mut self) {
         let Some(calls) = self.merger.ended_with_calls() else { return };
         let Some(backend) = self.backend.take() else { return };
@@ -152,8 +152,8 @@ impl ToolRounds {
         self.state = State::Calling(Box::pin(backend.run(calls.to_vec())));
     }
 
-    /// Completes the calls of the round, and opens the next one; if the client has to run other calls, ends the
-    /// response.
+    /// Completes the calls of the round, and opens the next round. Ends the response instead if the client has calls to
+    /// run, or the round didn't offer the tools.
     fn finish_calls(&mut self, mut backend: Box<RoundBackend>, outcomes: Vec<(ProxyCall, ToolOutcome)>) {
         let is_last = backend.tools.is_empty() || self.merger.has_client_calls();
         let withdrawn = if is_last { Vec::new() } else { backend.withdraw() };
@@ -221,7 +221,7 @@ impl ToolRounds {
 }
 
 impl RoundBackend {
-    /// What is needed after a first round with this request, which offered these tools.
+    /// Creates the state after the first round, whose request was `request` and offered `tools`.
     pub(super) fn new(
         upstream: &Arc<Upstream>,
         request: OutgoingRequest,
@@ -257,7 +257,7 @@ impl RoundBackend {
             let searched = finished.iter().map(|(.., ended)| ended.saturating_duration_since(started)).max();
             self.search_time_left = self.search_time_left.saturating_sub(searched.unwrap_or_default());
             let keep = |(call, outcome, token, _): (_, _, RequestToken, _)| {
-                // Calls that replaced the token did so separately: the next round needs a token that works.
+                // Each call may have replaced the refused token. The next round uses the newest one.
                 self.token.adopt(token);
                 (call, outcome)
             };
@@ -267,7 +267,8 @@ impl RoundBackend {
         (self, outcomes)
     }
 
-    /// Runs a call of a batch that started at `started`. Also returns when the shared time limit stopped running for it.
+    /// Runs a call of a batch that started at `started`. Also returns the call's token, and the time up to which the
+    /// call counts against the time limit of searches.
     async fn run_one(
         &self,
         call: ProxyCall,
@@ -330,7 +331,7 @@ impl RoundBackend {
         if is_over { std::mem::take(&mut self.tools) } else { Vec::new() }
     }
 
-    /// Opens the next round. Nothing of it has reached the client, so failures are retried as those of the first one.
+    /// Opens the next round. The client has received no part of it, so failures are retried as in the first round.
     async fn open(&mut self) -> Result<EventStream, ProxyError> {
         self.upstream.check_quota(&self.token, &self.request.model)?;
         loop {
@@ -348,7 +349,7 @@ impl RoundBackend {
     }
 }
 
-/// Whether the response can't go on after a call failed in this way.
+/// Whether this failure of a call ends the response.
 fn ends_response(error: &ProxyError) -> bool {
     match error {
         ProxyError::Auth(_) => true,
@@ -359,7 +360,7 @@ fn ends_response(error: &ProxyError) -> bool {
     }
 }
 
-/// The reason of a failure for the model, without texts of the backend.
+/// Describes a failure for the model, without text from the backend.
 fn reason(error: &ProxyError) -> String {
     match error {
         ProxyError::Upstream(failure) => match failure.status {

@@ -17,7 +17,7 @@ use super::cassette::is_protocol_word;
 use super::event_class;
 use crate::protocol::codex::event;
 
-/// Maximum number of names with a counter of their own.
+/// Maximum number of names with a separate counter.
 const MAX_NAMES: usize = 48;
 
 /// Known event types, except the deltas in [`event_class::is_known_delta`].
@@ -121,7 +121,7 @@ const ITEMS: &[&str] = &[
 /// The counter of an unknown name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnknownName {
-    /// What it names: `event`, `member` (prefixed with its event) or `item`.
+    /// The kind of name: `event`, `member` (prefixed with its event) or `item`.
     pub what: Cow<'static, str>,
     /// The name.
     pub name: String,

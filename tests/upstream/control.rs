@@ -1,4 +1,4 @@
-//! Frames that are sent while a response arrives.
+//! Control frames that are sent while a response arrives.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -55,7 +55,7 @@ async fn a_backend_that_never_answers_a_frame_delays_the_end_by_a_limited_time()
 }
 
 #[tokio::test]
-async fn server_sent_events_have_no_way_to_the_backend() {
+async fn control_frames_require_a_websocket() {
     let bench = Bench::with(|settings| settings.transport = Transport::Sse).await;
     bench.fake.on("/responses", Script::events(&[CREATED, ADDED, DELTA, COMPLETED]));
     let mut response = bench.open().await.unwrap();
@@ -63,7 +63,7 @@ async fn server_sent_events_have_no_way_to_the_backend() {
     assert_eq!(drain(response).await.0, [CREATED, ADDED, DELTA, COMPLETED]);
 }
 
-/// Serves one WebSocket without reading any frame. Sends the last event when `finish` says so.
+/// Serves one WebSocket without reading any frame. Waits for `finish` before it sends the last event.
 async fn serve_unread(listener: TcpListener, finish: oneshot::Receiver<()>) {
     let mut stream = accept_websocket(&listener).await;
     let frame = |event: &str| [&[0x81, u8::try_from(event.len()).unwrap()], event.as_bytes()].concat();

@@ -38,9 +38,9 @@ fn call(index: usize, call_id: &str, query: &str) -> String {
     json!({"type": "response.output_item.done", "output_index": index, "item": item}).to_string()
 }
 
-fn own_call(index: usize) -> String {
+fn client_call(index: usize) -> String {
     let item = json!({
-        "type": "function_call", "call_id": "call_own", "namespace": "functions", "name": "look", "arguments": "{}",
+        "type": "function_call", "call_id": "call_client", "namespace": "functions", "name": "look", "arguments": "{}",
     });
     json!({"type": "response.output_item.done", "output_index": index, "item": item}).to_string()
 }
@@ -125,7 +125,7 @@ async fn searches_run_between_the_rounds_of_one_response() {
 }
 
 #[tokio::test]
-async fn a_failed_search_is_an_output_that_says_why() {
+async fn the_output_of_a_failed_search_is_the_reason() {
     let bench = Bench::with(|settings| settings.max_retries = 0).await;
     bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust")]));
     bench.fake.on("/responses", round(2, &[message()]));
@@ -161,7 +161,7 @@ async fn an_image_that_may_have_been_billed_is_not_requested_again() {
 }
 
 #[tokio::test]
-async fn after_eight_rounds_the_model_has_to_answer() {
+async fn the_ninth_round_offers_no_tools_of_the_proxy() {
     let bench = Bench::new().await;
     for number in 1..=8 {
         bench.fake.on("/responses", round(number, &[call(0, &format!("call_{number}"), "rust")]));
@@ -198,7 +198,7 @@ async fn a_model_that_never_stops_searching_gets_no_tenth_round() {
 #[tokio::test]
 async fn calls_of_the_client_end_the_response_after_the_searches() {
     let bench = Bench::new().await;
-    bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust"), own_call(1)]));
+    bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust"), client_call(1)]));
     bench.fake.on(SEARCH, Script::json(200, FOUND));
     let mut response = open(&bench).await.unwrap();
     let mut kinds = Vec::new();
@@ -248,7 +248,7 @@ async fn a_refused_token_is_replaced_in_searches_and_later_rounds() {
 }
 
 #[tokio::test]
-async fn searches_have_two_minutes_in_all() {
+async fn all_searches_together_have_two_minutes() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust")]));
     bench.fake.on("/responses", round(2, &[message()]));
@@ -272,7 +272,7 @@ async fn searches_have_two_minutes_in_all() {
 }
 
 #[tokio::test]
-async fn a_spent_quota_ends_the_response() {
+async fn an_exhausted_quota_ends_the_response() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust")]));
     let spent = r#"{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached","resets_in_seconds":60}}"#;
@@ -296,7 +296,7 @@ async fn a_later_round_is_retried_until_its_first_event() {
 }
 
 #[tokio::test]
-async fn a_round_after_the_quota_is_spent_is_not_requested() {
+async fn no_round_is_requested_after_the_quota_is_exhausted() {
     let bench = Bench::new().await;
     let gate = Gate::default();
     bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust")]));
@@ -333,7 +333,7 @@ async fn a_round_runs_sixteen_calls_in_order_and_refuses_the_others() {
 }
 
 #[tokio::test]
-async fn a_call_of_an_unknown_function_in_the_namespace_is_answered() {
+async fn a_call_of_an_unknown_function_in_the_namespace_fails() {
     let bench = Bench::new().await;
     bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust").replace(r#""name":"run""#, r#""name":"open""#)]));
     bench.fake.on("/responses", round(2, &[message()]));

@@ -41,7 +41,7 @@ struct PollSchedule {
     failures: u32,
 }
 
-/// What can be exchanged for tokens.
+/// A code that can be exchanged for tokens, and its verifier.
 struct DeviceAuthorization {
     code: Secret,
     verifier: Secret,

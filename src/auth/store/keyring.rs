@@ -1,6 +1,6 @@
 //! Calls the platform's keyring, with a timeout.
 //!
-//! A locked keyring waits for the user, and a session bus can hang. So every call runs on a thread of its own. A call
+//! A locked keyring waits for the user, and a session bus can hang. So every call runs on a separate thread. A call
 //! that times out keeps running: until it returns, other calls fail at once, and what it owns (the store's lock) isn't
 //! released. The keyring is opened for each call, because calls are days apart and keyring services restart.
 
@@ -113,7 +113,7 @@ impl Keyring {
         self.run(move |keyring| keyring_chunks::remove(keyring, &name)).await
     }
 
-    /// Runs a call on a thread of its own, with the timeout.
+    /// Runs a call on a separate thread, with the timeout.
     #[expect(clippy::disallowed_methods, reason = "a call that hangs must not block the runtime or its shutdown")]
     async fn run<T: Send + 'static>(
         &self,
@@ -153,7 +153,7 @@ impl Keyring {
     }
 }
 
-/// Returns the name of a store's entry, derived from the path of the credential file so that stores don't share an entry.
+/// Returns the name of a store's entry, derived from the path of the credential file: each store has a separate entry.
 /// The directory is canonicalized, because earlier releases did so.
 pub(super) fn entry_name(path: &Path) -> String {
     let real = path.ancestors().skip(1).find_map(|folder| {

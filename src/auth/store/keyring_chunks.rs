@@ -1,7 +1,7 @@
 //! Stores a text of any length in a keyring, as one or more entries.
 //!
 //! Some platforms limit the size of an entry (Windows to 2560 bytes). The head entry contains a line with the number
-//! of parts and the digest of the whole text, followed by the first part. The other parts have entries of their own,
+//! of parts and the digest of the whole text, followed by the first part. The other parts have separate entries,
 //! which are written before the head. Their names alternate between two generations, so that a writer that is killed
 //! leaves the old text intact. Every function blocks.
 

@@ -1,4 +1,4 @@
-//! What a process caches about one account.
+//! The state of one account that a process caches.
 //!
 //! Holds the credential in use, the last failure to refresh it and the backoff, and a refreshed credential that isn't
 //! stored yet. The store takes precedence over the cache, except over a refresh token that the cached credential has

@@ -3,8 +3,8 @@
 //! A cached token needs a short lock and no file access. The store is checked once a second at most, and on every call
 //! while the account isn't signed in or the issuer has refused to refresh it. A token that expires soon is returned
 //! while it is refreshed in the background. Callers wait only if the token has expired, and all of them for the same
-//! refresh. A refresh runs in a task of its own, because dropping it could lose the session: the refresh token may be
-//! used up already.
+//! refresh. A refresh runs in a separate task, because dropping it could lose the session: the refresh token may
+//! already be used.
 
 mod cache;
 mod refresh;

@@ -1,6 +1,6 @@
 //! Refreshes an access token: locks the store, calls the issuer, stores the new tokens.
 //!
-//! Runs in a task of its own, one at a time. Reads the store first: if another process has refreshed the token, that one
+//! Runs in a separate task, one at a time. Reads the store first: if another process has refreshed the token, its token
 //! is used and no refresh is sent. After the issuer's response, only the new document is built before it is written. A
 //! process that is killed in between loses the session, and the issuer refuses the next refresh.
 

@@ -18,7 +18,7 @@ pub(super) enum Redaction {
     Mask,
 }
 
-/// What is redacted.
+/// The kind of request that is redacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     /// A request for a response, and its events.
@@ -146,12 +146,12 @@ pub(super) fn is_kept_number(member: &str) -> bool {
     KEPT_NUMBERS.iter().any(|suffix| member.ends_with(suffix))
 }
 
-/// Replaces the content of a file: a picture of one pixel, in base64.
+/// Replaces the content of a file: an image of one pixel, in base64.
 pub(super) const FILE_PLACEHOLDER: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg==";
 
-/// Returns what precedes the placeholder of a string that is a file: a data URL, or base64. In a side call, files have
-/// megabytes, and masking wouldn't make them shorter.
+/// Returns the text before the placeholder of a string that is a file: a data URL, or base64. In a side call, files
+/// have megabytes, and masking wouldn't make them shorter.
 pub(super) fn file_prefix(scope: Scope, member: &str, literal: &str) -> Option<&'static str> {
     match scope {
         Scope::Responses => None,

@@ -1,5 +1,5 @@
-//! Reads and writes the files in a directory of cassettes. They are written atomically, readable by their owner only,
-//! and bounded in number and total size: the oldest are deleted.
+//! Reads and writes the files in a directory of cassettes. They are written atomically and readable by their owner
+//! only. Their number and total size are bounded: the oldest are deleted.
 //!
 //! A file's name contains the time at which recording started and the number of the request, so that names sort in the
 //! order of the requests. Files without the extension of cassettes are ignored.

@@ -1,9 +1,10 @@
 //! Cassettes: recordings of requests to the backend and of its responses, for bug reports and playback.
 //!
-//! Recorded are the attempts at `/responses` and at [side calls](super::side_call). One file per attempt, with one JSON
-//! object per line: the request, the head of the response, its events with their times, and its end. Everything is redacted before it is written: only listed headers are kept, and in bodies only
-//! protocol words and some numbers. `docs/cassettes.md` describes the format. Recording never delays a stream: if the
-//! writer falls behind, recordings that don't fit in its queue are dropped, even if begun.
+//! Attempts at `/responses` and at [side calls](super::side_call) are recorded. Each has a file with one JSON object
+//! per line: the request, the head of the response, its events with their times, and its end. Everything is redacted
+//! before it is written: only listed headers are kept, and in bodies only protocol words and some numbers. Recording
+//! never delays a stream: if the writer falls behind, recordings that don't fit in its queue are dropped, even if they
+//! have begun. `docs/cassettes.md` describes the format.
 
 mod allowlist;
 mod directory;
@@ -41,7 +42,7 @@ pub use recorder::Recorder;
 
 /// Version of the file format. Files of older versions must stay readable.
 const SCHEMA: u32 = 2;
-/// Version that files of `/responses` requests have, so that earlier releases can read them.
+/// Version of the files of `/responses` requests: earlier releases can read them.
 const RESPONSES_SCHEMA: u32 = 1;
 /// Size limit of a recording: its bodies and events.
 const MAX_RECORDING_BYTES: usize = 32 * 1024 * 1024;
@@ -74,7 +75,7 @@ pub(super) struct Cassette {
 #[serde(rename_all = "snake_case")]
 enum Line {
     Cassette(Head),
-    /// Called `answer` in the file.
+    /// Named `answer` in the file.
     #[serde(rename = "answer")]
     Response(Response),
     Event(Event),
@@ -230,7 +231,7 @@ impl Content {
         Self::SizeBytes(body.len() as u64)
     }
 
-    /// The text that is written, without a size's unit.
+    /// The JSON or text; for a size, its number.
     fn text(&self) -> Cow<'_, str> {
         match self {
             Self::Json(json) => json.get().into(),
@@ -271,7 +272,7 @@ impl From<Redacted> for Content {
     }
 }
 
-/// Returns the recorded ones of the headers, redacted.
+/// Returns those headers that are recorded, redacted.
 fn headers<'h>(all: &'h HeaderMap, is_recorded: impl Fn(&str) -> bool + 'h) -> BTreeMap<String, String> {
     let recorded = all.iter().filter(|(name, _)| is_recorded(name.as_str()));
     let texts = recorded.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));

@@ -1,4 +1,4 @@
-//! Records requests and responses; a thread of its own redacts them and writes the files.
+//! Records requests and responses; a separate thread redacts them and writes the files.
 //!
 //! A stream only pushes a handle to each event into a bounded queue. If the queue is full, the recording is discarded
 //! and the response continues normally. The file of a recording is written when its response has ended.
@@ -245,7 +245,7 @@ struct PendingCassette {
     redactor: Redactor,
     head: Head,
     response: Option<Response>,
-    /// The headers of the response, and the body that is read as a stream, if that isn't an event stream.
+    /// The headers of the response, and the chunks of its body so far.
     body: Option<(HeaderMap, Vec<u8>)>,
     events: Vec<Event>,
     /// Bytes before redaction.

@@ -1,7 +1,7 @@
 //! Removes private data from the bodies and events of requests and responses.
 //!
-//! What the [`allowlist`] doesn't keep is masked, except ids and names: each gets a placeholder, numbered by first
-//! occurrence, so that equal input gives equal output. Order, number and types of members don't change. Pure.
+//! Values that the [`allowlist`] doesn't keep are masked, except ids and names: each gets a placeholder, numbered by
+//! first occurrence, so that equal input gives equal output. Order, number and types of members don't change. Pure.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! Remembers exhausted limits, so that further requests fail at once.
 //!
-//! The backend has several limits, each with its own windows, of which one can be exhausted while another has room.
-//! Which of them a model counts against is known from the headers of its earlier responses. A limit counts as exhausted
+//! The backend has several limits, each with its own windows; one can be exhausted while another isn't. The headers of
+//! a model's earlier responses report the limit that the model counts against. A limit counts as exhausted
 //! until the reset that the backend reported, or until any request that counts against it succeeds. Meanwhile one
 //! request per interval is let through as a probe: the user may have bought credits or changed the plan.
 

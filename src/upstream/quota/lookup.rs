@@ -29,7 +29,7 @@ pub(super) struct LookupState {
     in_progress: Option<watch::Receiver<()>>,
 }
 
-/// What a caller has to do to get a recent quota.
+/// The next step of a caller that needs a recent quota.
 #[derive(Debug)]
 pub(super) enum NextStep<'t> {
     /// Nothing: the quota is recent, or a request for it has just failed.

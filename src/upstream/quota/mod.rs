@@ -1,8 +1,8 @@
-//! How much of each account's quota is used, and which requests are refused because of that.
+//! Tracks how much of each account's quota is used, and refuses requests over a limit.
 //!
-//! [`QuotaTracker`] collects what the backend reports in headers, events, errors and the usage document, per account
-//! and in memory only. From that follow whether a limit is exhausted ([`exhausted`]), whether a window is used beyond
-//! the share that a client key may use, and how fast the windows are used ([`snapshot`]). [`lookup`] requests the usage
+//! [`QuotaTracker`] collects the reports of the backend in headers, events, errors and the usage document, per account
+//! and in memory only. They show whether a limit is exhausted ([`exhausted`]), whether a window is used beyond the
+//! share that a client key may use, and how fast the windows are used ([`snapshot`]). [`lookup`] requests the usage
 //! document if the collected data is too old; that doesn't count against the quota. An unknown quota never blocks a
 //! request. [`account_check`] checks whether an account is accepted at all.
 
@@ -30,7 +30,7 @@ use snapshot::{Coverage, Quota, QuotaWindow, Snapshot};
 /// `Retry-After` for a client key whose share is used up, if the window's reset is unknown.
 const RETRY_AFTER_UNKNOWN_RESET: Duration = Duration::from_secs(300);
 
-/// What is known about the quota of each account.
+/// Tracks the quota of each account.
 #[derive(Debug)]
 pub(super) struct QuotaTracker {
     clock: Arc<dyn Clock>,

@@ -63,7 +63,7 @@ pub(super) struct Snapshot {
     limits: BTreeMap<Option<String>, Limit>,
 }
 
-/// What a report includes, and therefore replaces.
+/// The limits that a report includes, and therefore replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coverage {
     /// Every limit that exists.

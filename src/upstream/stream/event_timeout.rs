@@ -10,7 +10,7 @@ use super::super::event_class::EventClass;
 use super::Limits;
 use crate::error::{Phase, ProxyError};
 
-/// A timeout that each event restarts. Cheap per event: only the time is recorded, and the timer is set anew when it
+/// A timeout that each event restarts. Cheap per event: only the time is recorded, and the timer is reset when it
 /// fires.
 pub(super) struct EventTimeout {
     phase: Phase,
@@ -32,7 +32,7 @@ impl EventTimeout {
         }
     }
 
-    /// Reduces the limit for the next event to this.
+    /// Reduces the limit for the next event to `limit`, if that is shorter.
     pub(super) fn shorten(&mut self, limit: Duration) {
         self.limit = self.limit.min(limit);
     }

@@ -1,7 +1,7 @@
-//! Which control frames of a response the backend has acknowledged. Pure.
+//! Tracks which control frames of a response the backend has acknowledged. Pure.
 //!
-//! A connection on which an acknowledgment is due is in an unknown state, and isn't used again. After a steered response
-//! has ended, the backend starts another one by itself, unless it waits for a tool result of the client.
+//! A connection on which an acknowledgment is due is in an unknown state, and isn't used again. When a steered response
+//! has ended, the backend starts another one without a request, unless it waits for a tool result of the client.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -16,12 +16,12 @@ pub(super) struct ControlState {
     unacknowledged_interrupts: usize,
     /// Accepted inputs that no response contains yet.
     queued_inputs: usize,
-    /// A response was started by the backend itself.
+    /// Whether the backend has started a response without a request.
     pub(super) has_successor: bool,
     has_begun: bool,
 }
 
-/// What may follow the terminal event of a response.
+/// The events that may follow the terminal event of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Expected {
     Nothing,
@@ -84,7 +84,7 @@ impl ControlState {
         }
     }
 
-    /// Whether all frames are acknowledged, and no response is to follow.
+    /// Whether all frames are acknowledged, and no other response follows.
     pub(super) fn is_settled(&self) -> bool {
         self.expects() == Expected::Nothing && self.unacknowledged_interrupts == 0
     }

@@ -21,7 +21,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// connection was reset, the wait ends at once.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// What a read returned. `None` at the end of the connection.
+/// The result of a read. `None` at the end of the connection.
 pub(super) type Received = Option<Result<Message, Error>>;
 
 /// Queue of messages received while the request is sent.

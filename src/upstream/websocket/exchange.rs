@@ -134,8 +134,8 @@ impl Exchange {
         self.control.observe(&kind, data);
     }
 
-    /// Sends a control frame, which is taken from `frame` when it is buffered. Ready when it is sent completely, or can't
-    /// be. Doesn't delay events.
+    /// Sends a control frame. Takes it out of `frame` once it is buffered. Ready when it is sent completely, or can't
+    /// be sent. Doesn't delay events.
     pub(in super::super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -153,7 +153,7 @@ impl Exchange {
         stream.poll_flush_unpin(cx)
     }
 
-    /// What may follow the terminal event of the response.
+    /// Returns which events may follow the terminal event of the response.
     pub(in super::super) fn expects(&self) -> Expected {
         self.control.expects()
     }

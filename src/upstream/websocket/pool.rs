@@ -94,8 +94,8 @@ fn is_unrelated(data: &[u8]) -> bool {
 }
 
 impl ConnectionPool {
-    /// Removes a connection with this key, preferably the one whose conversation the request continues, else the one that
-    /// is idle for the shortest time. Also returns how long it was idle.
+    /// Removes a connection with this key, preferably the one whose conversation the request continues, else the one
+    /// that has been idle for the shortest time. Also returns how long it was idle.
     pub(super) fn take(&self, key: &str, request: &OutgoingBody<'_>) -> Option<(Connection, Duration)> {
         let now = Instant::now();
         let mut idle = self.lock();
