@@ -48,6 +48,7 @@ mod pass_through;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod relay;
+mod relay_failures;
 #[cfg(unix)]
 mod reloads;
 mod report;
@@ -170,6 +171,7 @@ fn both_transports_pass_the_same_tests() {
         "images::",
         "audio::",
         "uploads::",
+        "relay_failures::",
         // Its frames are sent unchanged.
         "compression::",
         // These tests set the transport.

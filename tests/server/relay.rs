@@ -14,7 +14,7 @@ const CODEX: [(&str, &str); 4] = [
     ("user-agent", "codex_exec/0.171.0 (Debian 12.0.0; x86_64) xterm (codex_exec; 0.171.0)"),
 ];
 
-fn post(path: &str, body: &str) -> Ask {
+pub(crate) fn post(path: &str, body: &str) -> Ask {
     CODEX.iter().fold(Ask::raw(path, body), |ask, (name, value)| ask.header(name, value))
 }
 
@@ -24,7 +24,7 @@ async fn relayed(bench: &Bench, end: &str, ask: Ask) -> (Answer, Recorded) {
     (answer, sent.unwrap_or_else(|| panic!("nothing was sent to {end}")))
 }
 
-fn document(body: &Value) -> Script {
+pub(crate) fn document(body: &Value) -> Script {
     Script::answer(200, &[("content-type", "application/json"), ("x-codex-active-limit", "codex")], &body.to_string())
 }
 
