@@ -1,6 +1,5 @@
 //! `POST /v1/audio/transcriptions`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -10,8 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::body::{self, BufferedBody};
-use super::budget::{ByteBudget, Reservation};
-use super::handler::Handler;
+use super::budget::Reservation;
 use super::http_response::{json_response, with_warnings};
 use super::paths::PathModel;
 use super::request_log::RequestRecord;
@@ -19,8 +17,8 @@ use super::side_request::{SideApi, SideRequest};
 use super::{Settings, multipart};
 use crate::blocking::off_thread;
 use crate::error::{ProxyError, Refusal};
+use crate::protocol::Warnings;
 use crate::protocol::audio::{self, TranscriptionFormat, UploadForm};
-use crate::protocol::{Dialect, Warnings};
 use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
 
 /// Maximum size of a reply. Speech of three hours has some 200 KB of text.
@@ -33,7 +31,6 @@ pub(super) struct Transcriptions {
     limit_bytes: u64,
     /// Time limit for the head of the response (`audio.timeout`).
     head_timeout: Duration,
-    memory: Arc<ByteBudget>,
 }
 
 /// A translated request.
@@ -46,12 +43,8 @@ struct Plan {
 }
 
 impl Transcriptions {
-    pub(super) fn new<D: Dialect>(settings: &Settings, handler: &Handler<D>) -> Self {
-        Self {
-            limit_bytes: settings.audio_limit_bytes,
-            head_timeout: settings.audio_timeout,
-            memory: Arc::clone(&handler.state.memory),
-        }
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self { limit_bytes: settings.audio_limit_bytes, head_timeout: settings.audio_timeout }
     }
 
     /// Decodes and translates a request. `memory` is that of its body.
@@ -94,10 +87,9 @@ impl SideApi for Transcriptions {
     }
 
     async fn respond(&self, request: SideRequest, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
-        let SideRequest { parts, body, mut token, services, .. } = request;
+        let SideRequest { parts, body, body_memory, mut token, services, budget, .. } = request;
         let record = record.as_mut().ok_or(ProxyError::Internal)?;
-        let memory = record.take_memory().unwrap_or_else(|| self.memory.reserve());
-        let Plan { upload, format, warnings, memory } = self.plan(&parts, body, memory).await?;
+        let Plan { upload, format, warnings, memory } = self.plan(&parts, body, body_memory).await?;
         let call = self.call(upload)?;
         let mut reply = services.upstream.call(&call, &mut token).await?;
         // The call isn't repeated once it has a response.
@@ -105,7 +97,7 @@ impl SideApi for Transcriptions {
         let mut headers = std::mem::take(&mut reply.headers);
         headers.remove(CONTENT_TYPE);
         record.set_upstream_id(reply.request_id.as_deref());
-        let BufferedBody { bytes, memory: _memory } = body::read_response(reply, MAX_REPLY_BYTES, &self.memory).await?;
+        let BufferedBody { bytes, memory: _memory } = body::read_response(reply, MAX_REPLY_BYTES, &budget).await?;
         let mut response = json_response(StatusCode::OK, audio::document::respond(&bytes, format)?);
         response.headers_mut().extend(headers);
         if format == TranscriptionFormat::Text {

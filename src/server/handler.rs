@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::Full;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -113,8 +113,8 @@ where
         let id = RequestId::of(&parts);
         let mut record = RequestRecord::new(D::NAME, &id, &self.state);
         record.register(&id, &parts);
+        let span = record.span();
         let mut record = Some(record);
-        let span = record.as_ref().map_or_else(tracing::Span::none, RequestRecord::span);
         // Boxed so that the layers above don't each copy a large future.
         let running = Box::pin(self.run(&parts, body, &mut record));
         let result = tokio::select! {
@@ -194,9 +194,7 @@ where
         let mut replay = self.item_replay(key_name(parts), &plan.upstream.model, &account.id);
         let store = store.with_account(&account.id);
         replay.restore(&mut plan.upstream);
-        let originator = parts.headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let codex = D::forwarded_headers(&parts.headers);
-        let forwarded = ForwardedHeaders { originator, codex, ..ForwardedHeaders::default() };
+        let forwarded = forwarded_headers::<D>(&parts.headers);
         let served = ServedRequest {
             conversation: ConversationKey {
                 key: key_name(parts).map(str::to_owned),
@@ -356,6 +354,12 @@ async fn load_tokenizer(reply: &impl Reply) -> Result<(), ProxyError> {
 /// The name of the client key that a request was sent with.
 pub(super) fn key_name(parts: &Parts) -> Option<&str> {
     parts.extensions.get::<KeyName>().map(|key| key.0.as_str())
+}
+
+/// The client's headers that are passed on to the backend.
+pub(super) fn forwarded_headers<D: Dialect>(headers: &HeaderMap) -> ForwardedHeaders {
+    let originator = headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    ForwardedHeaders { originator, codex: D::forwarded_headers(headers), ..ForwardedHeaders::default() }
 }
 
 /// Builds an error response in the format of the API, and logs the error.

@@ -18,11 +18,10 @@ use futures_util::{StreamExt as _, stream};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use tokio_util::sync::CancellationToken;
 
-use super::budget::{ByteBudget, Reservation};
+use super::budget::Reservation;
 use super::guarded_body::GuardedBody;
-use super::handler::{Handler, key_name};
+use super::handler::key_name;
 use super::http_response::{json_response, with_warnings};
 use super::paths::PathModel;
 use super::relay::Relay;
@@ -35,7 +34,7 @@ use crate::history::ConversationKey;
 use crate::protocol::codex::Usage;
 use crate::protocol::images::{self, ImageReply, ImageRequest, Operation};
 use crate::protocol::responses::is_codex;
-use crate::protocol::{Dialect, Mode, Summary, Warnings};
+use crate::protocol::{Mode, Summary, Warnings};
 use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
 use image_calls::{CompletedImage, ImageCalls, RepeatedCall, ReservedCall};
 use image_stream::ImageStream;
@@ -49,9 +48,6 @@ pub(super) struct Images {
     /// Time limit for the head of an image's response (`images.timeout`).
     head_timeout: Duration,
     keepalive: Option<Duration>,
-    memory: Arc<ByteBudget>,
-    /// Cancelled when the drain time has passed.
-    abort: CancellationToken,
 }
 
 /// A translated request.
@@ -66,14 +62,12 @@ struct Plan {
 }
 
 impl Images {
-    pub(super) fn new<D: Dialect>(operation: Operation, settings: &Settings, handler: &Handler<D>) -> Self {
+    pub(super) fn new(operation: Operation, settings: &Settings) -> Self {
         Self {
             operation,
             model: settings.image_model.as_str().into(),
             head_timeout: settings.image_timeout,
-            keepalive: handler.limits.keepalive,
-            memory: Arc::clone(&handler.state.memory),
-            abort: handler.abort.clone(),
+            keepalive: settings.keepalive,
         }
     }
 
@@ -130,10 +124,9 @@ impl SideApi for Images {
             return Relay::Images(self.head_timeout).respond(request, record).await;
         }
         let forwarded = request.forwarded();
-        let SideRequest { parts, body, mut token, services, .. } = request;
+        let SideRequest { parts, body, body_memory, mut token, services, budget, abort } = request;
         let owned_record = record.as_mut().ok_or(ProxyError::Internal)?;
-        let memory = owned_record.take_memory().unwrap_or_else(|| self.memory.reserve());
-        let Plan { body, count, mode, warnings, memory } = self.plan(&parts, body, memory).await?;
+        let Plan { body, count, mode, warnings, memory } = self.plan(&parts, body, body_memory).await?;
         owned_record.set_model(&self.model, mode);
         // A failed call may have been billed.
         token.retry_only_unaccepted();
@@ -143,13 +136,13 @@ impl SideApi for Images {
         let call = RepeatedCall {
             upstream: Arc::clone(&services.upstream),
             call: Arc::new(ReservedCall::new(self.call(forwarded, body), memory)),
-            memory: Arc::clone(&self.memory),
+            budget,
         };
         let calls = call.start(count, &token, &owned_record.span());
         let response = match mode {
             Mode::Document => document(calls, served, record).await?,
             Mode::Stream => {
-                let opened = ImageStream::open(self.operation, calls, self.keepalive, self.abort.clone()).await?;
+                let opened = ImageStream::open(self.operation, calls, self.keepalive, abort).await?;
                 opened.respond(served, record.take().ok_or(ProxyError::Internal)?)
             }
         };

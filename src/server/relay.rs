@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::access::OwnUsage;
+use super::body::{self, BufferedBody};
 use super::http_response::with_headers;
 use super::request_log::RequestRecord;
 use super::side_request::{SideApi, SideRequest, passed_on};
@@ -24,7 +25,7 @@ use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
 
 /// Time limit for the head of a response, unless an image is generated.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-const MAX_ACCOUNT_BYTES: usize = 256 * 1024;
+const MAX_ACCOUNT_BYTES: u64 = 256 * 1024;
 /// The account document with the region routing.
 const ACCOUNTS: &str = "accounts/check";
 /// The members of `accounts/check` that send the client's requests for responses elsewhere.
@@ -137,10 +138,9 @@ impl SideApi for Relay {
         let mut response = request.call(&call).await?;
         if let Self::Account(name) = *self {
             let headers = std::mem::take(&mut response.headers);
-            let mut document = response.read(MAX_ACCOUNT_BYTES).await?;
-            if name == ACCOUNTS {
-                document = without_routing(&document)?;
-            }
+            let read = body::read_response(response, MAX_ACCOUNT_BYTES, &request.budget).await?;
+            let BufferedBody { bytes, memory: _memory } = read;
+            let document = if name == ACCOUNTS { without_routing(&bytes)? } else { bytes };
             return Ok(with_headers(StatusCode::OK, headers, document));
         }
         let record = record.take().ok_or(ProxyError::Internal)?;

@@ -163,11 +163,6 @@ impl RequestRecord {
         self.memory = Some(memory);
     }
 
-    /// Takes the memory of the request, to change its size.
-    pub(super) fn take_memory(&mut self) -> Option<Reservation> {
-        self.memory.take()
-    }
-
     pub(super) fn set_served(&mut self, served: ServedRequest) {
         self.served = Some(served);
     }

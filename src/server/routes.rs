@@ -196,10 +196,10 @@ fn relay_routes(handler: &Handler<Responses>) -> Router<Arc<Services>> {
 /// The Images API, and transcription.
 fn media_routes(settings: &Settings, handler: &Handler<Responses>) -> Router<Arc<Services>> {
     let images = |operation| {
-        let endpoint = SideEndpoint::new(Images::new(operation, settings, handler), handler);
+        let endpoint = SideEndpoint::new(Images::new(operation, settings), handler);
         post(move |request: Request| endpoint.clone().handle(request))
     };
-    let transcriptions = SideEndpoint::new(Transcriptions::new(settings, handler), handler);
+    let transcriptions = SideEndpoint::new(Transcriptions::new(settings), handler);
     let transcribe = post(move |request: Request| transcriptions.clone().handle(request));
     Router::new()
         .route("/v1/images/generations", only("POST", images(Operation::Generation)))

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::body::{self, BodyLimits, BufferedBody};
-use super::handler::{Handler, Limits, aborted, refuse_with_status};
+use super::budget::{ByteBudget, Reservation};
+use super::handler::{Handler, Limits, aborted, forwarded_headers, refuse_with_status};
 use super::multipart::is_multipart;
 use super::request_log::{RequestId, RequestRecord};
 use super::response_stream::AbortSignal;
@@ -63,10 +64,14 @@ pub(super) struct SideEndpoint<A> {
 /// A request whose body has been read and whose token is known.
 pub(super) struct SideRequest {
     pub(super) parts: Parts,
-    /// The decoded body. The record holds its memory.
+    /// The decoded body.
     pub(super) body: Bytes,
+    /// The memory of `body`.
+    pub(super) body_memory: Reservation,
     pub(super) token: RequestToken,
     pub(super) services: Arc<Services>,
+    /// The memory that all requests share.
+    pub(super) budget: Arc<ByteBudget>,
     /// Resolves when the drain time has passed.
     pub(super) abort: AbortSignal,
 }
@@ -109,7 +114,7 @@ impl<A: SideApi> SideEndpoint<A> {
     async fn run(&self, parts: Parts, body: Body, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
         let chosen = account::tokens(&parts, self.services.tokens.as_ref()).await?;
         let limits = BodyLimits::new(self.limits, &self.state.memory);
-        let BufferedBody { bytes: body, memory } = if is_multipart(&parts.headers) {
+        let BufferedBody { bytes: body, memory: body_memory } = if is_multipart(&parts.headers) {
             body::read_unchanged(&parts.headers, body, &limits).await?
         } else {
             body::read(&parts.headers, body, &limits).await?
@@ -117,13 +122,12 @@ impl<A: SideApi> SideEndpoint<A> {
         if let Some(record) = record {
             // The permit comes after the body, so that a client that sends slowly doesn't occupy one.
             record.acquire_permit().await?;
-            record.hold_memory(memory);
         }
         let token = self.services.upstream.token(chosen).await?;
         account::check_share(&parts, &self.services.upstream, token.bearer()).await?;
-        let services = Arc::clone(&self.services);
+        let (services, budget) = (Arc::clone(&self.services), Arc::clone(&self.state.memory));
         let abort = aborted(&self.abort);
-        self.api.respond(SideRequest { parts, body, token, services, abort }, record).await
+        self.api.respond(SideRequest { parts, body, body_memory, token, services, budget, abort }, record).await
     }
 }
 
@@ -131,8 +135,7 @@ impl SideRequest {
     /// The client's headers that a call passes on.
     pub(super) fn forwarded(&self) -> ForwardedHeaders {
         let headers = &self.parts.headers;
-        let originator = headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
-        ForwardedHeaders { originator, codex: Responses::forwarded_headers(headers), request: relayed_headers(headers) }
+        ForwardedHeaders { request: relayed_headers(headers), ..forwarded_headers::<Responses>(headers) }
     }
 
     /// Makes a call with the token of this request.

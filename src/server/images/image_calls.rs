@@ -50,7 +50,7 @@ impl ReservedCall {
 pub(super) struct RepeatedCall {
     pub(super) upstream: Arc<Upstream>,
     pub(super) call: Arc<ReservedCall>,
-    pub(super) memory: Arc<ByteBudget>,
+    pub(super) budget: Arc<ByteBudget>,
 }
 
 impl RepeatedCall {
@@ -65,7 +65,7 @@ impl RepeatedCall {
         drop(self.call);
         let (mut headers, request_id) = (std::mem::take(&mut response.headers), response.request_id.take());
         headers.remove(CONTENT_TYPE);
-        let BufferedBody { bytes, memory } = body::read_response(response, MAX_REPLY_BYTES, &self.memory).await?;
+        let BufferedBody { bytes, memory } = body::read_response(response, MAX_REPLY_BYTES, &self.budget).await?;
         let reply = off_thread(bytes.len(), || ImageReply::parse(&bytes))?;
         Ok(CompletedImage { reply, headers, request_id, memory })
     }

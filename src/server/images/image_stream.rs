@@ -14,11 +14,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::super::budget::Reservation;
 use super::super::http_response::stream_response;
 use super::super::request_log::{RequestRecord, ServedRequest};
+use super::super::response_stream::AbortSignal;
 use super::completed;
 use super::image_calls::{CompletedImage, ImageCalls};
 use crate::command_hint;
@@ -34,7 +34,7 @@ pub(super) struct ImageStream {
     operation: Operation,
     calls: ImageCalls,
     keepalive: Option<Duration>,
-    abort: CancellationToken,
+    abort: AbortSignal,
     first: Option<CompletedImage>,
 }
 
@@ -60,7 +60,7 @@ impl ImageStream {
         operation: Operation,
         mut calls: ImageCalls,
         keepalive: Option<Duration>,
-        abort: CancellationToken,
+        abort: AbortSignal,
     ) -> Result<Self, ProxyError> {
         let next = calls.next();
         let first = match keepalive {
@@ -117,7 +117,7 @@ impl OpenStream {
                     Some(Err(error)) => self.fail(&error),
                     None => self.finish(completed(self.usage)),
                 },
-                () = self.source.abort.cancelled() => self.fail(&ProxyError::ShuttingDown),
+                error = &mut self.source.abort => self.fail(&error),
                 () = after(self.source.keepalive) => return Some(Bytes::from_static(event::KEEPALIVE)),
             }
         }
