@@ -17,7 +17,7 @@ use crate::protocol::{chat, models, responses};
 use crate::token_source::AccountChoice;
 use crate::{auth, history, net, server, upstream};
 
-/// Builds the configuration, and adds what is wrong to `errors`. `None` if `upstream.url` or `auth.url` is invalid. The
+/// Builds the configuration, and adds its errors to `errors`. `None` if `upstream.url` or `auth.url` is invalid. The
 /// caller must not use a configuration if there are errors.
 pub(super) fn resolve(
     values: ResolvedValues,

@@ -47,7 +47,7 @@ pub struct ConfigError {
     pub source: ValueSource,
     /// The setting, if the error concerns one.
     pub key: Option<String>,
-    /// What is wrong and how to fix it, without secrets.
+    /// The error and how to fix it, without secrets.
     pub message: String,
 }
 
@@ -243,7 +243,7 @@ pub(super) fn read_file(path: &Path, text: &str, errors: &mut ConfigErrors) -> P
     values
 }
 
-/// What reading a table of the file needs.
+/// The state of reading a table of the file.
 struct FileReader<'f> {
     values: &'f mut PartialValues,
     errors: &'f mut ConfigErrors,

@@ -1,9 +1,10 @@
 //! State that outlives a request, since the backend stores no conversations.
 //!
-//! [`Responses`] stores responses for clients that continue them by id. [`ReplayedItems`] caches reasoning items that Chat
-//! clients can't send back, if this is enabled. [`UsageTotals`] counts requests and tokens, and [`CacheStats`] records
-//! how much of each conversation came from the backend's cache. Everything is bounded; only responses and totals can
-//! be stored on disk. This module knows no protocol and doesn't read what it stores.
+//! [`Responses`] stores responses for clients that continue them by id. [`ReplayedItems`] caches items that clients
+//! don't send back: reasoning, if this is enabled, and calls that the proxy has run. [`UsageTotals`] counts requests
+//! and tokens, and [`CacheStats`] records how much of each conversation came from the backend's cache. Everything is
+//! bounded; only responses and totals can be stored on disk. This module knows no protocol and doesn't read the stored
+//! data.
 
 mod cache_stats;
 mod file;

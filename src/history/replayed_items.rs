@@ -1,5 +1,5 @@
-//! Caches items of responses that clients don't get and later requests need: reasoning, and the calls that the proxy has
-//! run, with their outputs.
+//! Caches items of responses that clients don't get and later requests need: reasoning, and the calls that the proxy
+//! has run, with their outputs.
 //!
 //! Entries are found by the id of the client's item that they precede or replace, within the scope in which the backend
 //! accepts them: the same client key, account and model. An entry expires an hour after its last use. If the cache is
@@ -39,8 +39,8 @@ pub struct PrecedingItems {
     pub before_message: Vec<Box<RawValue>>,
     /// Items directly before the call.
     pub before_call: Vec<Box<RawValue>>,
-    /// Items after this call and the calls that follow it directly: outputs of calls that were made at the same time, and
-    /// the proxy's calls after the last call of the client.
+    /// Items after this call and the calls that follow it directly: outputs of calls that were made at the same time,
+    /// and the proxy's calls after the last call of the client.
     pub after_calls: Vec<Box<RawValue>>,
 }
 
@@ -81,7 +81,7 @@ impl ReplayedItems {
         entries.evict();
     }
 
-    /// Returns the items before a call, and counts this as a use.
+    /// Returns the items around a call, and counts this as a use.
     pub fn get(&self, scope: &ReplayScope, call_id: &str) -> Option<PrecedingItems> {
         let mut entries = self.entries();
         entries.evict();
@@ -95,7 +95,7 @@ impl ReplayedItems {
         self.entries().by_key.is_empty()
     }
 
-    /// Removes the items of a call that the predicate refuses.
+    /// Removes the items of a call for which the predicate is false.
     pub fn retain(&self, scope: &ReplayScope, call_id: &str, is_kept: impl Fn(&RawValue) -> bool) {
         let Some(Entry { mut preceding, .. }) = self.entries().remove(&scope.key_of(call_id)) else { return };
         for items in [&mut preceding.before_message, &mut preceding.before_call, &mut preceding.after_calls] {

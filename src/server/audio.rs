@@ -21,7 +21,7 @@ use crate::protocol::Warnings;
 use crate::protocol::audio::{self, TranscriptionFormat, UploadForm};
 use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
 
-/// Maximum size of a reply. Speech of three hours has some 200 KB of text.
+/// Maximum size of a reply. The text of three hours of speech has about 200 KB.
 const MAX_REPLY_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Handles the requests of the endpoint.
@@ -47,7 +47,7 @@ impl Transcriptions {
         Self { limit_bytes: settings.audio_limit_bytes, head_timeout: settings.audio_timeout }
     }
 
-    /// Decodes and translates a request. `memory` is that of its body.
+    /// Decodes and translates a request. `memory` is reserved for its body.
     async fn plan(&self, parts: &Parts, body: Bytes, mut memory: Reservation) -> Result<Plan, ProxyError> {
         if !multipart::is_multipart(&parts.headers) {
             let message = "send the audio file as multipart/form-data, in the field 'file' (curl: -F file=@speech.mp3)";

@@ -1,4 +1,4 @@
-//! Reads request bodies, and documents of the backend, within the limits: decoded size, memory of all requests
+//! Reads the bodies of requests and of backend responses within the limits: decoded size, memory of all requests
 //! ([`super::budget`]) and rate ([`super::pace`]).
 //!
 //! Removes the content encoding and, from JSON, a byte order mark, and replaces escaped lone surrogates, so that every
@@ -34,8 +34,9 @@ use crate::protocol::json::surrogates;
 use crate::upstream::SideResponse;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-/// How long, and how much, to read and discard of the rest of a refused body.
+/// Time limit for reading and discarding the rest of a refused body.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum size of the discarded part of a body.
 const MAX_DISCARDED_BYTES: usize = 256 * 1024 * 1024;
 /// Initial size of a buffer, unless the size of a reply is announced or the limit is smaller. It doubles as the body
 /// arrives.
@@ -67,7 +68,7 @@ struct GrowingBuffer {
     bytes: Vec<u8>,
     memory: Reservation,
     initial_bytes: usize,
-    /// The most that the buffer will have to hold.
+    /// The largest size that the buffer may need.
     limit_bytes: usize,
     /// Maximum size of the decoder's window, which uses no more than has been decoded; zero without a decoder.
     window_bytes: usize,

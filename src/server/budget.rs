@@ -63,7 +63,8 @@ impl ByteBudget {
         Self { limit_bytes, used_bytes: AtomicUsize::new(0), released: Notify::new() }
     }
 
-    /// A separate budget, of the size of this one divided by `divisor`. What it holds doesn't count against this one.
+    /// A separate budget, of the size of this one divided by `divisor`. Bytes reserved from it don't count against this
+    /// one.
     pub(super) fn fraction(&self, divisor: usize) -> Self {
         Self::new(self.limit_bytes / divisor)
     }

@@ -43,7 +43,7 @@ impl Handler<Responses> {
         let _permit = self.state.concurrency.acquire().await?;
         let store = ResponseStore::new(&self.services.history, &parts.extensions);
         let PlannedRequest { plan, .. } = self.plan(parts, &body, &self.services.models(), &store, &mut memory).await?;
-        // Even for a short body, the first count loads the vocabulary, which takes some 70 ms.
+        // Even for a short body, the first count loads the vocabulary, which takes about 70 ms.
         let input_tokens = off_thread(body.len().max(LONG_BYTES), || tokens::of_request(&plan.upstream));
         Ok(respond(&InputTokens { object: Some("response.input_tokens"), input_tokens }))
     }

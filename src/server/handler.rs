@@ -71,7 +71,7 @@ pub(super) struct Limits {
     pub(super) keepalive: Option<Duration>,
 }
 
-/// A committed backend response, and what turns it into the client's.
+/// A committed backend response, and the state that turns it into the client's.
 #[derive(Debug)]
 pub(super) struct OpenedReply<'r, R> {
     pub(super) mode: Mode,

@@ -71,7 +71,7 @@ impl Images {
         }
     }
 
-    /// Decodes and translates a request. `memory` is that of its body.
+    /// Decodes and translates a request. `memory` is reserved for its body.
     async fn plan(&self, parts: &Parts, body: Bytes, mut memory: Reservation) -> Result<Plan, ProxyError> {
         let path_model = PathModel::of(parts);
         let mut plan = if multipart::is_multipart(&parts.headers) {
@@ -130,7 +130,7 @@ impl SideApi for Images {
         owned_record.set_model(&self.model, mode);
         // A failed call may have been billed.
         token.retry_only_unaccepted();
-        // Once for all calls: only one call may be let through if the quota is exhausted.
+        // Checked once for all calls, since only one check per probe interval passes if the quota is exhausted.
         services.upstream.check_quota(&token, &self.model)?;
         let served = served_request(&parts, &self.model, &token.bearer().account.id);
         let call = RepeatedCall {

@@ -3,9 +3,10 @@
 //!
 //! Works on translated requests and upstream events, so that the translation stays a pure function of the request.
 //! Before a request is sent, stored items are inserted before the tool calls that they precede, and in place of the
-//! search items that clients got instead of calls. While a response passes, its items are noted; when it is complete,
-//! they are stored under the ids of the calls that follow them, else under that of the last call before them. Calls of
-//! the proxy are also stored under the ids of the items that stand for them, if clients of the API send these back.
+//! search items that clients got instead of calls. While a response arrives, its items are noted; when it is complete,
+//! they are stored under the ids of the calls that follow them, else under that of the last call before them. Calls
+//! that the proxy has run are also stored under the ids of the items that clients got instead, if clients of the API
+//! send these back.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -29,9 +30,9 @@ const DROPPED: &str = "repaired:dropped_reasoning";
 /// Whether the proxy replays reasoning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReasoningReplay {
-    /// It does.
+    /// Reasoning is replayed.
     On,
-    /// It is switched off, or clients of the API send reasoning back themselves.
+    /// The setting is off, or clients of the API send reasoning back themselves.
     Off,
 }
 
@@ -90,7 +91,7 @@ impl ItemReplay {
         let items = std::mem::take(&mut request.input);
         request.input = Vec::with_capacity(items.len());
         let input = &mut request.input;
-        // An item in place of the client's and an item beside a call can be the same: it is inserted once.
+        // The same item can be stored for an item of the client and for a call. It is inserted once.
         let mut placed = BTreeSet::new();
         let mut new = |mut items: Vec<Box<RawValue>>| {
             items.retain(|item| placed.insert(item.get().to_owned()));
@@ -176,8 +177,8 @@ impl ItemReplay {
                 NotedItem::Reasoning(json) => lead.before_call.push(json),
                 NotedItem::Hidden(HiddenItems { item_id, call, output, place, .. }) => {
                     has_hidden = true;
-                    let mut own = PrecedingItems::default();
-                    for items in [&mut lead, &mut own] {
+                    let mut by_item = PrecedingItems::default();
+                    for items in [&mut lead, &mut by_item] {
                         items.before_call.push(call.clone());
                         let outputs = match place {
                             OutputPlace::AfterCall => &mut items.before_call,
@@ -186,7 +187,7 @@ impl ItemReplay {
                         outputs.push(output.clone());
                     }
                     if self.item_ids == ItemIds::SentBack {
-                        self.stored.insert(&self.scope, &item_id, own);
+                        self.stored.insert(&self.scope, &item_id, by_item);
                     }
                 }
                 NotedItem::Message => lead.before_message.append(&mut lead.before_call),
@@ -238,7 +239,7 @@ fn call_id_of<'i>(item: &'i Item<'_>) -> Option<Cow<'i, str>> {
     }
 }
 
-/// The id of an item that may stand for a call that the proxy has run.
+/// The id of an item that the client may have got instead of a call that the proxy has run.
 fn hidden_by<'i>(item: &'i Item<'_>) -> Option<Cow<'i, str>> {
     match item {
         Item::Raw { kind, json } if matches!(&**kind, "web_search_call" | "image_generation_call") => {

@@ -26,7 +26,7 @@ use super::{Backend, LiveSettings, account, cors, page, unsupported};
 use crate::error::ProxyError;
 use crate::history::ResponseOwner;
 
-/// What an [`AccessPolicy`] is made from.
+/// The inputs of an [`AccessPolicy`].
 #[derive(Clone, Debug)]
 pub(super) struct PolicySource {
     pub(super) live: watch::Receiver<Arc<LiveSettings>>,

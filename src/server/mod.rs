@@ -156,7 +156,7 @@ pub struct Services {
     pub instance: String,
 }
 
-/// What answers the requests.
+/// A kind of backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// The ChatGPT backend.

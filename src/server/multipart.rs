@@ -19,6 +19,7 @@ use crate::blocking::off_thread;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::form::FormPart;
 
+const MULTIPART: &str = "multipart/form-data";
 /// The endpoints that accept forms, by their canonical paths, and how to send one.
 const ENDPOINTS: [(&str, &str); 2] = [
     ("/v1/images/edits", "as multipart/form-data (curl: -F image=@photo.png -F prompt='…') or as application/json"),
@@ -34,8 +35,6 @@ pub(super) fn is_multipart(headers: &HeaderMap) -> bool {
     let kind = content_type(headers).get(..MULTIPART.len());
     kind.is_some_and(|kind| kind.eq_ignore_ascii_case(MULTIPART))
 }
-
-const MULTIPART: &str = "multipart/form-data";
 
 /// Whether a request sends a form to an endpoint that accepts one.
 pub(super) fn is_accepted(request: &Parts) -> bool {

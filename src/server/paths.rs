@@ -1,4 +1,4 @@
-//! Brings the path of a request to the one spelling that `routes` knows.
+//! Normalizes the path of a request to the spelling that `routes` matches.
 //!
 //! Clients add `/v1`, leave it out or add it twice, write double slashes, or can only be given an Azure-style address.
 //! The access policy doesn't use the result: it compares the path as sent.

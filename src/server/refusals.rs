@@ -15,7 +15,7 @@ use crate::error::ProxyError;
 /// At most one line per error class is logged in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Refusals by error class, of which there is a fixed number.
+/// Refusals by error class. The number of classes is fixed.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<BTreeMap<&'static str, Count>>);
 

@@ -1,7 +1,7 @@
 //! Relays requests of Codex clients to the backend's endpoints other than `/responses`.
 //!
-//! Only listed endpoints exist. A request's body is passed on unread, its headers by an allow-list, and the response
-//! body as it arrives. Telemetry, plugin and settings endpoints are not relayed.
+//! Only listed endpoints exist. The request body is passed on unread, request headers if they are on a list, and the
+//! response body as it arrives. Telemetry, plugin and settings endpoints are not relayed.
 
 use std::time::Duration;
 
@@ -28,8 +28,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_ACCOUNT_BYTES: u64 = 256 * 1024;
 /// The account document with the region routing.
 const ACCOUNTS: &str = "accounts/check";
-/// The members of `accounts/check` that send the client's requests for responses elsewhere.
+/// The members of `accounts/check` that make the client send requests for responses to another origin.
 const ROUTING: [&str; 2] = ["workspace_backend_origin", "account_routing_override"];
+/// Their value for an account without region routing.
 const UNBOUND: &str = "NO_CONSTRAINT";
 
 /// The member of a body that names the model. The others are skipped.
@@ -69,7 +70,7 @@ impl Relay {
         if let Self::Images(limit) = self { limit } else { HEAD_TIMEOUT }
     }
 
-    /// The model that a request counts against. Only the model's own limit can be known to be exhausted.
+    /// The model whose limit a request counts against; `None` if it doesn't count against the quota or names no model.
     fn model(self, body: &[u8]) -> Option<String> {
         if !matches!(self, Self::Search | Self::Images(_)) {
             return None;
@@ -111,7 +112,8 @@ impl SideApi for Relay {
         }
     }
 
-    /// A Codex client knows the backend's statuses: a 404 there says something else than a failure of the backend.
+    /// Client errors keep the backend's status, which Codex clients interpret. A challenge of Cloudflare doesn't: the
+    /// backend hasn't seen the request.
     fn error_status(&self, error: &ProxyError) -> Option<StatusCode> {
         let ProxyError::Upstream(failure) = error else { return None };
         let status = StatusCode::from_u16(failure.status?).ok()?;
@@ -148,7 +150,8 @@ impl SideApi for Relay {
     }
 }
 
-/// Refuses operations whose names aren't plain, since they become part of the backend's URL.
+/// Refuses paths with characters other than letters, digits, `/`, `_` and `-`: the path becomes part of the backend's
+/// URL.
 fn check_path(request: &Parts) -> Result<(), ProxyError> {
     let path = request.uri.path();
     if path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte)) {

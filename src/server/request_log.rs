@@ -50,7 +50,7 @@ pub(super) struct ServedRequest {
     pub(super) fingerprint: Option<RequestFingerprint>,
 }
 
-/// What is recorded of a request under way. Also holds its permit and memory.
+/// The record of a request under way. Holds its permit and memory.
 #[derive(Debug)]
 pub(super) struct RequestRecord {
     id: RequestId,
@@ -202,7 +202,7 @@ impl RequestRecord {
         self.error = Some(error.class());
     }
 
-    /// Discards what was recorded of a failed response of which the client received nothing. Its usage still counts.
+    /// Discards the record of a failed attempt that has sent nothing to the client. Its usage still counts.
     pub(super) fn discard_attempt(&mut self) {
         self.discarded_usage = sum(self.discarded_usage, self.summary.usage);
         self.summary = Summary::default();

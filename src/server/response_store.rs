@@ -1,4 +1,4 @@
-//! Stores, loads and deletes the responses of one owner: a client key, or everyone if no keys are set.
+//! Stores, loads and deletes the responses of one owner: a client key, or all clients if no keys are set.
 //!
 //! A response is stored in the history or, if a WebSocket request isn't to be stored, in the cache of its connection.
 //! Loading tries both.

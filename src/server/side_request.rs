@@ -37,12 +37,12 @@ pub(super) trait SideApi: Clone + Send + Sync + 'static {
     /// The name in logs and metrics, such as `images`.
     fn name(&self) -> &'static str;
 
-    /// The status for the client, if it isn't the one that OpenAI's API has for the error.
+    /// The status for an error, if it differs from that of OpenAI's API.
     fn error_status(&self, _error: &ProxyError) -> Option<StatusCode> {
         None
     }
 
-    /// Responds to a request. `record` is taken if the response's body completes it, else the caller does.
+    /// Responds to a request. Takes `record` if the response body completes it; otherwise, the caller completes it.
     fn respond(
         &self,
         request: SideRequest,
@@ -155,7 +155,7 @@ pub(super) fn passed_on(mut response: SideResponse, abort: AbortSignal, record: 
     passed
 }
 
-/// Records that a request was answered completely.
+/// Records that the response is complete.
 fn complete(record: &mut RequestRecord) {
     record.set_summary(Summary { usage: None, outcome: "completed".to_owned() });
 }
@@ -168,7 +168,7 @@ struct PassedBody {
 }
 
 impl PassedBody {
-    /// Records that the body is cut.
+    /// Records that the body was cut off.
     fn fail(&mut self, error: &ProxyError) {
         let _entered = self.record.span().entered();
         tracing::warn!(error = error.loggable(), "a relayed response was cut");

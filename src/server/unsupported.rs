@@ -16,7 +16,7 @@ use crate::error::ProxyError;
 /// An API that isn't provided.
 struct UnsupportedApi {
     paths: &'static [&'static str],
-    /// Named by the error: what the subscription doesn't provide.
+    /// The service that the subscription doesn't provide, for the error.
     service: &'static str,
     instead: &'static str,
 }

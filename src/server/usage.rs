@@ -1,8 +1,8 @@
 //! `GET /usage`: quota, usage totals, cache statistics and recent requests.
 //!
 //! One [`Snapshot`] has all of it, for scripts and for the page. If the active account's quota is older than a minute,
-//! taking a snapshot requests it from the backend, which doesn't count against the quota. If the backend doesn't respond,
-//! the snapshot has the last known quota. The format is documented in `docs/usage.md`.
+//! taking a snapshot requests it from the backend, which doesn't count against the quota. If the backend doesn't
+//! respond, the snapshot has the last known quota. The format is documented in `docs/usage.md`.
 //!
 //! [`fingerprint`] hashes requests for the cache statistics.
 
@@ -58,8 +58,8 @@ struct UsageQuery {
 }
 
 impl Snapshot {
-    /// Takes a snapshot. `since` is the first day of the totals; default: the last thirty days. With `own`, it has only
-    /// what that key may see.
+    /// Takes a snapshot. `since` is the first day of the totals; default: the last thirty days. With `own`, it contains
+    /// only the usage that this key may see.
     pub(super) async fn take(
         services: &Services,
         state: &ServerState,

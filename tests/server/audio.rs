@@ -1,4 +1,4 @@
-//! Transcription: an audio file in OpenAI's form is sent in the backend's, and the text comes back.
+//! Transcription: requests in OpenAI's form are translated to the backend's, and the client gets the text.
 
 use serde_json::json;
 
@@ -97,7 +97,7 @@ async fn a_deployment_is_the_model_of_a_form_without_one() {
 }
 
 #[tokio::test]
-async fn what_the_backend_does_not_offer_is_refused_by_name_without_a_call() {
+async fn unsupported_requests_are_refused_by_name_without_a_call() {
     let bench = transcribing(|launch| launch.setting("audio.max_bytes", "1KiB")).await;
     let invalid = |code: &str, param: &str| (400, Some(code.to_owned()), Some(param.to_owned()));
     for (ask, expected) in [

@@ -1,4 +1,4 @@
-//! Recordings contain nothing private, and replay the recorded responses.
+//! Cassettes contain nothing private, and replay the recorded responses.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What Anthropic clients need besides replies: token counts, models, keys, and routes.
+//! Features for Anthropic clients besides replies: token counts, models, keys, and routes.
 
 use serde_json::{Value, json};
 
@@ -24,9 +24,9 @@ async fn tokens_are_counted_for_any_body_without_the_backend() {
     let plain = count(hello().to_string().into_bytes()).await;
     let with_tool = count(with(hello(), "tools", json!([tool])).to_string().into_bytes()).await;
     assert!((1..40).contains(&plain) && with_tool > plain + 10, "{plain} {with_tool}");
-    let picture =
+    let image =
         json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A".repeat(100_000)}});
-    let seen = with(hello(), "messages", json!([{"role": "user", "content": [picture]}]));
+    let seen = with(hello(), "messages", json!([{"role": "user", "content": [image]}]));
     assert!((1000..1100).contains(&count(seen.to_string().into_bytes()).await));
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     for odd in ["", "{", "[]", "null", "\u{0}", r#"{"messages":[]}"#, r#"{"messages":5,"tools":"x"}"#, &deep] {

@@ -138,7 +138,7 @@ async fn every_spelling_of_the_paths_is_served() {
 }
 
 #[tokio::test]
-async fn a_deployment_is_a_model_that_the_client_can_not_leave_out() {
+async fn the_deployment_in_the_path_is_the_default_model() {
     let bench = serving(|launch| launch).await;
     for (deployment, body, warnings) in [
         ("gpt-image-2", json!({}), ""),

@@ -63,7 +63,7 @@ async fn requests_over_the_limit_wait_and_those_over_the_queue_get_retry_after()
     assert_eq!((refused.status, refused.header("retry-after")), (429, "5"));
     assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
     for path in ["/health", "/ready", "/v1/models"] {
-        assert_eq!(Ask::get(path).send(&bench.proxy).await.status, 200, "{path} needs no place");
+        assert_eq!(Ask::get(path).send(&bench.proxy).await.status, 200, "{path} needs no permit");
     }
     assert_eq!((bench.request_count(), metric(&bench.proxy, "codex_proxy_places_taken").await), (1, 1));
     gate.open();

@@ -65,7 +65,7 @@ async fn the_catalog_of_the_backend_is_cached_for_the_next_command() {
     assert_eq!(services.upstream.requests(LIST).len(), 1);
 }
 
-/// The catalog of a later release of the backend: its members, their order and the spelling of numbers are the test's own.
+/// The catalog of a later release of the backend. Its members, their order and its number formats are invented.
 const LATER: &str = r#"{"models":[{"slug":"gpt-live","tool_mode":"of_tomorrow","truncation_policy":{"mode":"tokens","limit":1.0e4},
   "experimental_supported_tools":["clock"],"invented":{"a":[null,true]}}],"later":1}"#;
 

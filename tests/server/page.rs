@@ -1,4 +1,4 @@
-//! The page: who gets it, and that others gain nothing from it.
+//! The page: its content, and which requests may read it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

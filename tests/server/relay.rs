@@ -53,16 +53,16 @@ async fn a_search_equals_the_recorded_one() {
 }
 
 #[tokio::test]
-async fn headers_of_pictures_and_notes_are_passed_on_and_others_are_not() {
+async fn headers_of_image_and_notes_requests_are_passed_on_and_others_are_not() {
     let bench = Bench::new().await;
     bench.upstream.on("/images/generations", document(&json!({ "data": [] })));
     bench.upstream.on("/alpha/notes/v2/thread_hint", document(&json!({})));
-    let picture = post("/v1/images/generations", r#"{"prompt":"a red fox","model":"gpt-image-2"}"#)
+    let image = post("/v1/images/generations", r#"{"prompt":"a red fox","model":"gpt-image-2"}"#)
         .header("x-codex-image-turn-id", "i-1")
         .header("cookie", "a=b")
         .header("x-openai-actor-authorization", "codex-proxy")
         .header("x-private", "1");
-    let (_, sent) = relayed(&bench, "/images/generations", picture).await;
+    let (_, sent) = relayed(&bench, "/images/generations", image).await;
     assert_eq!((sent.header("x-codex-image-turn-id"), sent.header("cookie")), ("i-1", ""));
     assert_eq!((sent.header("x-private"), sent.header("x-openai-actor-authorization")), ("", ""));
     let policy = r#"{"mode":"bytes","limit":4000}"#;
@@ -122,8 +122,8 @@ async fn paths_that_are_not_listed_reach_no_backend() {
     for path in ["/backend-api/wham/settings/user", "/backend-api/wham/config/bundle", "/api/codex/settings/user"] {
         assert_eq!(Ask::get(path).send(&bench.proxy).await.status, 404, "{path}");
     }
-    let voice = post("/v1/realtime/calls", "{}").send(&bench.proxy).await;
-    assert_eq!(voice.status, 501, "{}", voice.text());
+    let realtime = post("/v1/realtime/calls", "{}").send(&bench.proxy).await;
+    assert_eq!(realtime.status, 501, "{}", realtime.text());
     let sent = bench.upstream.requests("");
     let is_own = |target: &str| ["/models", "/accounts/check", "/usage"].iter().any(|own| target.contains(own));
     let others: Vec<_> = sent.iter().filter(|sent| !is_own(&sent.target)).collect();

@@ -21,13 +21,13 @@ fn search() -> Value {
     json!({"id": "s-1", "model": "gpt-5.5", "commands": {"search_query": [{"q": "canary of Bob"}]}, "settings": {}})
 }
 
-/// A picture of 60 KB in base64.
-fn picture() -> String {
+/// An image of 60 KB in base64.
+fn image() -> String {
     STANDARD.encode(MARK.repeat(10_000))
 }
 
-fn edit(picture: &str) -> Ask {
-    let url = format!("data:image/png;base64,{picture}");
+fn edit(image: &str) -> Ask {
+    let url = format!("data:image/png;base64,{image}");
     Ask::post("/v1/images/edits", &json!({"prompt": "canary in red", "images": [{"image_url": url}]}))
 }
 
@@ -48,12 +48,12 @@ async fn is_complete(ask: Ask, proxy: &TestProxy) -> bool {
 async fn recorded(directory: &Path) {
     let mut bench = Bench::with(|launch| recording(launch, directory)).await;
     let page = "<html>canary</html>";
-    let picture = json!({"created": 1, "data": [{"b64_json": picture()}], "size": "8x8"}).to_string();
+    let image = json!({"created": 1, "data": [{"b64_json": image()}], "size": "8x8"}).to_string();
     for (path, script) in [
         ("/alpha/search", Script::json(200, r#"{"output":"Canary found","results":["Canary"]}"#)),
         ("/alpha/search", Script::answer(403, &[("content-type", "text/html")], page)),
         ("/alpha/search", Script::stream(&[]).chunk(r#"{"output":"canary"#).cut()),
-        ("/images/edits", Script::json(200, &picture)),
+        ("/images/edits", Script::json(200, &image)),
         ("/alpha/notes/v2/canary_1234567", Script::json(200, r#"{"note":"canary"}"#)),
         ("/backend-api/transcribe", Script::json(200, r#"{"text":"Canary said hi."}"#)),
         ("/backend-api/wham/usage", Script::json(200, r#"{"email":"canary@example.com","plan_type":"plus"}"#)),
@@ -63,7 +63,7 @@ async fn recorded(directory: &Path) {
     for (ask, status) in [
         (Ask::post("/v1/alpha/search", &search()), 200),
         (Ask::post("/v1/alpha/search", &search()), 502),
-        (edit(&self::picture()), 200),
+        (edit(&self::image()), 200),
         (Ask::post("/v1/alpha/notes/v2/canary_1234567?q=canary", &json!({"summary": MARK, "text": "my canary"})), 200),
         (transcription(&MARK.as_bytes().repeat(1000)), 200),
         (Ask::get("/backend-api/wham/usage"), 200),
@@ -125,7 +125,7 @@ async fn recorded_calls_are_replayed_without_a_backend() {
     let directory = tempfile::tempdir().unwrap();
     recorded(directory.path()).await;
     let proxy = replaying(directory.path()).start();
-    // Other texts and pictures of the same shape are the same request.
+    // Other texts and images of the same shape are the same request.
     let alike = search().to_string().replace("Bob", "Ada");
     let found = Ask::raw("/v1/alpha/search", alike).send(&proxy).await;
     assert_eq!((found.status, found.json()["output"].as_str()), (200, Some("xxxxxx xxxxx")), "{}", found.text());
@@ -134,9 +134,9 @@ async fn recorded_calls_are_replayed_without_a_backend() {
     assert_eq!((refused.status, &refused.error()["code"]), (502, &json!("cloudflare_challenge")), "{}", refused.text());
     assert!(!is_complete(Ask::post("/v1/alpha/search", &search()), &proxy).await, "the recorded response was cut");
 
-    let picture = edit("AAAA").send(&proxy).await;
-    assert_eq!(picture.status, 200, "{}", picture.text());
-    let png = STANDARD.decode(picture.json()["data"][0]["b64_json"].as_str().unwrap()).unwrap();
+    let image = edit("AAAA").send(&proxy).await;
+    assert_eq!(image.status, 200, "{}", image.text());
+    let png = STANDARD.decode(image.json()["data"][0]["b64_json"].as_str().unwrap()).unwrap();
     assert!(png.starts_with(b"\x89PNG"));
     let text = transcription(&b"quieter".repeat(6000 / 7 + 1)[..6000]).send(&proxy).await;
     assert_eq!((text.status, text.json()["text"].as_str()), (200, Some("xxxxxx xxxx xx.")), "{}", text.text());

@@ -45,7 +45,7 @@ fn second_search() -> Value {
     with(with(search_call(), "id", json!("fc_3")), "call_id", json!("call_3"))
 }
 
-fn own_call() -> Value {
+fn client_call() -> Value {
     json!({
         "type": "function_call", "id": "fc_2", "call_id": "call_2", "namespace": "functions", "name": "look",
         "arguments": "{}",
@@ -272,7 +272,7 @@ async fn members_of_a_hosted_tool_without_an_equivalent_are_named() {
 }
 
 #[tokio::test]
-async fn the_demo_draws_in_the_lite_form() {
+async fn the_demo_generates_images_in_the_lite_form() {
     let proxy = Launch::demo().setting("upstream.body", "lite").start();
     let tools = json!([{"type": "image_generation"}]);
     let request = json!({"model": MODEL, "input": "Draw an image of a fox", "tools": tools});

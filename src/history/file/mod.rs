@@ -20,7 +20,7 @@ use crate::fs::{beside, resolve};
 pub(super) struct Schema {
     /// Name of the store, for messages.
     pub(super) noun: &'static str,
-    /// What is lost with a damaged file, for messages.
+    /// The data that is lost with a damaged file, for messages.
     pub(super) lost: &'static str,
     /// The SQLite application id.
     pub(super) application_id: i64,

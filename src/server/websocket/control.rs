@@ -1,9 +1,9 @@
 //! Passes the client's control frames to the backend while a response arrives.
 //!
 //! The frames of a response are queued from its start, in a bounded queue; each holds its memory until it is sent.
-//! [`ControlledReply`] sends them whenever the response is polled, whether or not an event has arrived. Events don't wait
-//! for them: if the backend doesn't read, frames stay in the queue until the response ends. A frame that can't be sent
-//! is refused with an event, and the response continues.
+//! [`ControlledReply`] sends them whenever the response is polled, whether or not an event has arrived. Events don't
+//! wait for them: if the backend doesn't read, frames stay in the queue until the response ends. A frame that can't be
+//! sent is refused with an event, and the response continues.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use crate::upstream::ControlError;
 /// Maximum number of frames that wait to be sent, per response.
 const MAX_WAITING: usize = 8;
 
-/// The queue of a response, on the side of the client.
+/// The client's end of the queue of a response.
 #[derive(Debug)]
 pub(super) struct ControlSender {
     frames: Sender<(ControlFrame, Reservation)>,
@@ -31,7 +31,7 @@ pub(super) struct ControlSender {
     stream_id: Option<String>,
 }
 
-/// The queue of a response, on the side of the backend.
+/// The backend's end of the queue of a response.
 #[derive(Debug)]
 pub(super) struct ControlQueue {
     frames: Receiver<(ControlFrame, Reservation)>,
@@ -50,7 +50,7 @@ pub(super) struct ControlledReply {
 #[derive(Debug)]
 struct SendingFrame {
     frame: ControlFrame,
-    /// The text, until the connection has taken it.
+    /// The text, until the connection has accepted it.
     text: Option<Bytes>,
     _memory: Reservation,
 }

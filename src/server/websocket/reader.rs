@@ -22,7 +22,7 @@ use crate::server::budget::Reservation;
 /// Longest time for the client to read the last frames and close.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the reader reports to the writer.
+/// An event that the reader reports to the writer.
 #[derive(Debug)]
 pub(super) enum ReaderEvent {
     /// A parsed message, and its memory.
@@ -43,7 +43,7 @@ pub(super) struct Reader {
     state: ReadState,
 }
 
-/// What can still be read.
+/// How the rest of the connection can be read.
 #[derive(Debug, PartialEq, Eq)]
 enum ReadState {
     Frames,

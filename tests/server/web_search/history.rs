@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    SEARCH, chat_request, lite, lite_with, message, messages_request, ollama_request, own_call, responses_request,
+    SEARCH, chat_request, client_call, lite, lite_with, message, messages_request, ollama_request, responses_request,
     round, search_call, searching, send,
 };
 use crate::fake::Script;
@@ -21,7 +21,7 @@ fn last_input(bench: &Bench) -> Vec<String> {
     described.filter(|item| item != "message" && item != "additional_tools").collect()
 }
 
-fn hidden_then_own() -> Vec<String> {
+fn hidden_then_client_call() -> Vec<String> {
     ["function_call call_1", "function_call call_2", "function_call_output call_1", "function_call_output call_2"]
         .map(str::to_owned)
         .to_vec()
@@ -29,7 +29,7 @@ fn hidden_then_own() -> Vec<String> {
 
 #[tokio::test]
 async fn the_search_of_a_round_with_client_calls_is_sent_again_with_their_outputs() {
-    let mixed = || round("resp_1", &[search_call(), own_call()], 10);
+    let mixed = || round("resp_1", &[search_call(), client_call()], 10);
     let call = json!({"id": "call_2", "type": "function", "function": {"name": "look", "arguments": "{}"}});
     let chat_history = json!([
         {"role": "user", "content": "hi"},
@@ -61,7 +61,7 @@ async fn the_search_of_a_round_with_client_calls_is_sent_again_with_their_output
         assert!(answer.text().contains("look") && !answer.text().contains(r#""run""#), "{}", answer.text());
         assert_eq!((bench.upstream.requests(SEARCH).len(), bench.request_count()), (1, 1), "{path}");
         send(&bench, path, &second).await;
-        assert_eq!(last_input(&bench), hidden_then_own(), "{path}");
+        assert_eq!(last_input(&bench), hidden_then_client_call(), "{path}");
     }
 }
 
@@ -91,7 +91,7 @@ async fn a_search_after_the_last_call_of_the_client_is_sent_again_too() {
     ];
     for (path, first, second) in table {
         let bench = lite().await;
-        bench.upstream.on("/responses", round("resp_1", &[own_call(), search_call()], 10));
+        bench.upstream.on("/responses", round("resp_1", &[client_call(), search_call()], 10));
         bench.upstream.on("/responses", round("resp_2", &[message()], 20));
         send(&bench, path, &first).await;
         send(&bench, path, &second).await;
@@ -122,7 +122,7 @@ async fn a_search_item_without_a_stored_search_is_left_out_with_a_warning() {
 async fn a_search_is_sent_again_after_the_backend_has_refused_the_reasoning_before_it() {
     let bench = lite_with(|launch| launch.setting("chat.reasoning_replay", "true")).await;
     let reasoning = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"});
-    bench.upstream.on("/responses", round("resp_1", &[reasoning, search_call(), own_call()], 10));
+    bench.upstream.on("/responses", round("resp_1", &[reasoning, search_call(), client_call()], 10));
     let refusal = json!({"error": {"code": "invalid_encrypted_content", "message": "can't be decrypted"}});
     bench.upstream.on("/responses", Script::json(400, &refusal.to_string()));
     bench.upstream.on("/responses", round("resp_2", &[message()], 20));
@@ -138,17 +138,17 @@ async fn a_search_is_sent_again_after_the_backend_has_refused_the_reasoning_befo
     let answer = Ask::chat(&second).send(&bench.proxy).await;
     assert_eq!(answer.header("x-proxy-warnings"), "repaired:dropped_reasoning");
     send(&bench, "/v1/chat/completions", &second).await;
-    assert_eq!(last_input(&bench), hidden_then_own());
+    assert_eq!(last_input(&bench), hidden_then_client_call());
 }
 
 #[tokio::test]
 async fn a_stored_response_continues_with_its_search() {
     let bench = lite().await;
-    bench.upstream.on("/responses", round("resp_1", &[search_call(), own_call()], 10));
+    bench.upstream.on("/responses", round("resp_1", &[search_call(), client_call()], 10));
     bench.upstream.on("/responses", round("resp_2", &[message()], 20));
     send(&bench, "/v1/responses", &responses_request()).await;
     let mut request = with(responses_request(), "previous_response_id", json!("resp_1"));
     request["input"] = json!([{"type": "function_call_output", "call_id": "call_2", "output": "seen"}]);
     send(&bench, "/v1/responses", &request).await;
-    assert_eq!(last_input(&bench), hidden_then_own());
+    assert_eq!(last_input(&bench), hidden_then_client_call());
 }
