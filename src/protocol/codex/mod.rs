@@ -18,8 +18,10 @@ pub mod proxy_tools;
 pub mod rate_limits;
 pub mod request;
 pub mod usage;
+mod usage_sum;
 
 pub use event::{ItemPosition, PartList, ResponseObject, UpstreamEvent};
 pub use item::OutputItem;
 pub use request::{Item, Part, Request, Tool, WireFormat};
 pub use usage::Usage;
+pub use usage_sum::JsonUsageSum;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::error::ProxyError;
-use crate::protocol::codex::Usage;
+use crate::protocol::codex::{JsonUsageSum, Usage};
 use crate::protocol::json::raw_object::RawObject;
 
 /// The members of an event, in the order in which they are written.
@@ -116,28 +116,13 @@ fn joined_data(replies: &[ImageReply]) -> Vec<Bytes> {
 }
 
 fn summed_usage(replies: &[ImageReply]) -> Bytes {
-    let usages = replies.iter().filter_map(|reply| serde_json::from_slice(reply.usage.as_ref()?).ok());
-    usages.reduce(sum).unwrap_or_default().to_string().into()
-}
-
-/// Adds the numbers in two JSON values, at any depth. Of other values, the first counts.
-fn sum(one: serde_json::Value, other: serde_json::Value) -> serde_json::Value {
-    use serde_json::Value::{Null, Number, Object};
-    match (one, other) {
-        (Number(one), Number(other)) => match (one.as_u64(), other.as_u64()) {
-            (Some(one), Some(other)) => one.saturating_add(other).into(),
-            _ => (one.as_f64().unwrap_or_default() + other.as_f64().unwrap_or_default()).into(),
-        },
-        (Object(mut one), Object(other)) => {
-            for (name, value) in other {
-                let added = sum(one.remove(&name).unwrap_or_default(), value);
-                one.insert(name, added);
-            }
-            Object(one)
+    let mut sum = JsonUsageSum::default();
+    for usage in replies.iter().filter_map(|reply| reply.usage.as_ref()) {
+        if let Ok(usage) = serde_json::from_slice::<&RawValue>(usage) {
+            sum.add(usage);
         }
-        (Null, other) => other,
-        (one, _) => one,
     }
+    sum.json().unwrap_or_else(|| "null".to_owned()).into()
 }
 
 fn damaged(reason: &str) -> ProxyError {

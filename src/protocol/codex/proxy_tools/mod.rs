@@ -12,7 +12,6 @@ pub mod next_round;
 mod round_merger;
 #[cfg(test)]
 mod tests;
-mod usage_sum;
 mod web_search;
 
 use serde_json::value::RawValue;

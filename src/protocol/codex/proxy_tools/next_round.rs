@@ -15,11 +15,11 @@ use crate::protocol::json::splice::Splice;
 pub fn continued(body: &[u8], added: &[Box<RawValue>], withdrawn: &[ProxyTool]) -> Option<Bytes> {
     let text = std::str::from_utf8(body).ok()?;
     let members = RawObject::parse(text).ok()?;
-    let input = members.get("input")?;
+    let input = members.get("input").filter(|input| input.get().starts_with('['))?;
     let mut splice = Splice::new(text);
     let added: Vec<&str> = added.iter().map(|item| item.get()).collect();
-    let items: Vec<&RawValue> = serde_json::from_str(input.get()).ok()?;
-    match items.first().filter(|_| !withdrawn.is_empty()).and_then(|tools| without(tools, withdrawn, &members)) {
+    let items = if withdrawn.is_empty() { Vec::new() } else { members.list("input") };
+    match items.first().and_then(|tools| without(tools, withdrawn, &members)) {
         Some(tools) => {
             let first = (!tools.is_empty()).then_some(tools.as_str());
             let kept = items.iter().skip(1).map(|item| item.get());

@@ -17,8 +17,7 @@ use serde_json::value::RawValue;
 use super::ProxyTool;
 use super::call::{HiddenItems, OutputPlace, ProxyCall, ToolOutcome};
 use super::citations::Citations;
-use super::usage_sum::UsageSum;
-use crate::protocol::codex::{Usage, event};
+use crate::protocol::codex::{JsonUsageSum, Usage, event};
 use crate::protocol::json::quoted;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
@@ -46,7 +45,7 @@ pub struct RoundMerger {
     next_index: u64,
     /// The first round's `id` and `created_at`, as JSON.
     identity: [Option<Box<RawValue>>; 2],
-    usage: UsageSum,
+    usage: JsonUsageSum,
     citations: Citations,
     /// The events that complete the latest message, if it may be the last one.
     held: Vec<String>,
@@ -97,7 +96,7 @@ impl RoundMerger {
             base: 0,
             next_index: 0,
             identity: [None, None],
-            usage: UsageSum::default(),
+            usage: JsonUsageSum::default(),
             citations: Citations::default(),
             held: Vec::new(),
             begun: BTreeMap::new(),
@@ -148,9 +147,10 @@ impl RoundMerger {
                 self.citations.note_annotated(self.part_of(event));
                 self.passed(event)
             }
-            "response.completed" | "response.done" => self.ended(event, RoundEnd::Completed),
-            "response.incomplete" | "response.failed" => self.ended(event, RoundEnd::Early),
-            _ => self.passed(event),
+            kind => match RoundEnd::of(kind) {
+                Some(end) => self.ended(event, end),
+                None => self.passed(event),
+            },
         }
     }
 
@@ -174,7 +174,7 @@ impl RoundMerger {
             ToolOutcome::Drawn(_) | ToolOutcome::Failed(_) => Vec::new(),
         };
         let index = call.output_index;
-        let item_id = ProxyCall::item_id(&call.tool, call.call_id(), index);
+        let item_id = self.item_id_of(index);
         let item = call.item_done(&item_id, outcome, &sources);
         let output = call.output_item(outcome, note);
         self.outputs.push(output.clone());
@@ -299,7 +299,7 @@ impl RoundMerger {
         if !self.begun.contains_key(&index) {
             events = self.begin_call(&call.tool, call.call_id(), None, index);
         }
-        let item_id = self.begun.get(&index).map(|call| call.item_id.clone()).unwrap_or_default();
+        let item_id = self.item_id_of(index);
         let (kind, running) = call.tool.item_type();
         events.push(self.own(&format!("response.{kind}.{running}"), &place(&item_id, index)));
         self.calls.push(call);
@@ -354,6 +354,11 @@ impl RoundMerger {
             Some((index, _)) if event.members.get("output_index").is_none() => *index,
             _ => self.index_of(event),
         }
+    }
+
+    /// The id of the client's item for a call that has begun.
+    fn item_id_of(&self, index: u64) -> String {
+        self.begun.get(&index).map(|call| call.item_id.clone()).unwrap_or_default()
     }
 
     /// Whether an event belongs to a call of a tool of the proxy.

@@ -14,6 +14,17 @@ pub(super) enum RoundEnd {
     Early,
 }
 
+impl RoundEnd {
+    /// Returns how an event of this type ends a round; `None` if it doesn't.
+    pub(super) fn of(kind: &str) -> Option<Self> {
+        match kind {
+            "response.completed" | "response.done" => Some(Self::Completed),
+            "response.incomplete" | "response.failed" => Some(Self::Early),
+            _ => None,
+        }
+    }
+}
+
 impl RoundMerger {
     /// Ends the round, or the client's response.
     pub(super) fn ended(&mut self, event: &Event<'_>, end: RoundEnd) -> Merged {

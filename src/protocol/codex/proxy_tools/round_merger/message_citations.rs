@@ -8,7 +8,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Event, RoundMerger, place};
+use super::{Event, RoundEnd, RoundMerger, place};
 use crate::protocol::codex::event;
 use crate::protocol::codex::proxy_tools::citations::{PartPosition, UnnamedPages};
 use crate::protocol::json::raw_object::RawObject;
@@ -31,7 +31,7 @@ impl RoundMerger {
 
     /// Returns the events that were held back before this one, if it shows whether they complete the last message.
     pub(super) fn release_held(&mut self, next: &Event<'_>) -> Vec<String> {
-        let is_end = is_end(next.kind);
+        let is_end = RoundEnd::of(next.kind).is_some();
         if self.held.is_empty() || (!is_end && next.members.get("output_index").is_none()) {
             return Vec::new();
         }
@@ -128,8 +128,4 @@ impl RoundMerger {
 fn is_message(event: &Event<'_>) -> bool {
     let item = event.members.get("item").and_then(|item| RawObject::parse(item.get()).ok());
     item.and_then(|item| item.text("type")).is_some_and(|kind| kind == "message")
-}
-
-fn is_end(kind: &str) -> bool {
-    matches!(kind, "response.completed" | "response.done" | "response.incomplete" | "response.failed")
 }

@@ -1,18 +1,18 @@
-//! Adds up the token usage of several rounds, with all details that the backend reports.
+//! Adds up the token usage of several responses, with all details that the backend reports.
 
 use serde::Deserialize as _;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::protocol::codex::Usage;
+use super::Usage;
 
-/// The usage of the rounds so far.
+/// A sum of `usage` objects: numbers are added at any depth, of other values the first is kept.
 #[derive(Debug, Default)]
-pub(super) struct UsageSum(Option<Map<String, Value>>);
+pub struct JsonUsageSum(Option<Map<String, Value>>);
 
-impl UsageSum {
+impl JsonUsageSum {
     /// Adds the `usage` object of a response. Anything else is ignored.
-    pub(super) fn add(&mut self, usage: &RawValue) {
+    pub fn add(&mut self, usage: &RawValue) {
         let Ok(Value::Object(usage)) = serde_json::from_str(usage.get()) else { return };
         match &mut self.0 {
             Some(sum) => add_members(sum, usage),
@@ -20,14 +20,16 @@ impl UsageSum {
         }
     }
 
-    /// The sum; `None` if no round reported its usage.
-    pub(super) fn usage(&self) -> Option<Usage> {
+    /// The sum; `None` if no response reported its usage.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
         let sum = Value::Object(self.0.clone()?);
         Usage::deserialize(&sum).ok()
     }
 
-    /// The sum as JSON; `None` if no round reported its usage.
-    pub(super) fn json(&self) -> Option<String> {
+    /// The sum as JSON; `None` if no response reported its usage.
+    #[must_use]
+    pub fn json(&self) -> Option<String> {
         self.0.as_ref().map(|sum| Value::Object(sum.clone()).to_string())
     }
 }
