@@ -38,7 +38,7 @@ pub struct FormPart {
 }
 
 impl FormPart {
-    /// The name of the field without the brackets with which clients write lists and members: `image` for `image[]`.
+    /// The name of the field without brackets, with which clients mark lists and members: `image` for `image[]`.
     #[must_use]
     pub fn field(&self) -> &str {
         self.name.split_once('[').map_or(self.name.as_str(), |(field, _)| field)
@@ -59,9 +59,9 @@ impl FormPart {
     }
 }
 
-/// Converts the parts of a form that aren't files to a JSON object. A text in a field for numbers and booleans becomes
-/// one if it can. A field that the API doesn't read becomes an empty text, so that the API can report it as ignored.
-/// Several parts of a field become a list.
+/// Converts the parts of a form that aren't files to a JSON object. In a field for numbers and booleans, a text that is
+/// one becomes a JSON number or boolean. A field that the API doesn't read becomes an empty string, so that the API can
+/// report it as ignored. Several parts of a field become a list.
 ///
 /// # Errors
 /// If a text is too long or not UTF-8.

@@ -108,7 +108,7 @@ pub trait Dialect: Send + Sync + 'static {
     -> (StatusCode, HeaderMap, Bytes);
 }
 
-/// What [`Dialect::translate`] needs besides the request and the settings, and the warnings that it returns.
+/// Input of [`Dialect::translate`] besides the request and the settings, and the warnings that it adds.
 #[derive(Debug)]
 pub struct Context<'c> {
     /// The client's headers.
@@ -121,7 +121,7 @@ pub struct Context<'c> {
     pub commands: CommandHint,
     /// The model catalogue and the naming rules.
     pub models: &'c models::Models,
-    /// What the translation ignored, clamped or repaired.
+    /// Warnings about members that the translation ignored, clamped or repaired.
     pub warnings: Warnings,
 }
 

@@ -17,7 +17,7 @@ pub struct References {
     pub items: Vec<String>,
 }
 
-/// What was found for the [`References`] of a request. Ids that were not found are missing.
+/// The stored responses and items that the [`References`] of a request identify. Ids that were not found are missing.
 #[derive(Clone, Debug, Default)]
 pub struct ResolvedReferences {
     /// The previous response.
@@ -35,7 +35,7 @@ pub struct PreviousResponse {
     pub cache_key: String,
 }
 
-/// What a request contributes to its [`StoredResponse`]. A request without one isn't stored.
+/// The request's part of its [`StoredResponse`]. A request without one isn't stored.
 #[derive(Clone, Debug, Default)]
 pub struct ConversationContext {
     /// The conversation before the response.

@@ -6,7 +6,7 @@ use super::request::TranscriptionFormat;
 use crate::error::ProxyError;
 use crate::protocol::json::raw_object::RawObject;
 
-/// Returns the body of the response. A JSON response is the reply itself, with members that this release doesn't know.
+/// Returns the body of the response. A JSON response has the bytes of the reply, including unknown members.
 ///
 /// # Errors
 /// [`ProxyError::Damaged`] if the reply isn't a JSON object with a text.

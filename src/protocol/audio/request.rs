@@ -24,7 +24,7 @@ const FILE_TYPES: [(&str, &str); 10] = [
     ("wav", "audio/wav"),
     ("webm", "audio/webm"),
 ];
-/// Other content types of these files, and the extension that they stand for.
+/// Other content types of these files, with the extension.
 const OTHER_CONTENT_TYPES: [(&str, &str); 9] = [
     ("audio/x-flac", "flac"),
     ("audio/mp3", "mp3"),
@@ -52,7 +52,7 @@ pub struct Transcription<'a> {
     pub(super) extension: &'static str,
     /// The content type of the audio file.
     pub(super) content_type: &'static str,
-    /// The language, as the client named it.
+    /// The language, as the client wrote it.
     pub(super) language: Option<Cow<'a, str>>,
     /// The form of the response.
     pub format: TranscriptionFormat,
@@ -182,7 +182,7 @@ fn format(field: &Field<'_, '_>) -> Result<TranscriptionFormat, ProxyError> {
     }
 }
 
-/// Whether a member that isn't used is reported as ignored: not if it can't change the text.
+/// Whether an unsupported member is reported as ignored. Members that can't change the text aren't.
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     match name {
         "stream" | "user" | "safety_identifier" | "metadata" => Ok(false),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_refused_by_name() {
+    fn missing_and_unsupported_files_are_refused_by_name() {
         let empty = FormPart { data: "".into(), ..file("a.wav", "audio/wav") };
         for parts in [vec![], vec![file("a.txt", "text/plain")], vec![file("blob", "")], vec![empty]] {
             let refusal = read(&parts, |_| ()).unwrap_err();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn another_form_of_response_is_refused_by_name() {
+    fn unsupported_response_formats_are_refused_by_name() {
         for (name, value, param) in [
             ("response_format", "verbose_json", "response_format"),
             ("response_format", "srt", "response_format"),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_that_the_backend_has_no_part_for_are_reported() {
+    fn unsupported_hints_are_reported_as_ignored() {
         for (name, value, warning) in [
             ("model", "whisper-1", None),
             ("model", "gpt-4o-mini-transcribe", None),

@@ -18,7 +18,7 @@ use crate::protocol::upstream_input::CallKind;
 /// The reply to a Chat request.
 pub type ChatReply = Machine<ChatRenderer>;
 
-/// What the request decides about its reply.
+/// The options of a request that affect its reply.
 pub type ReplyOptions = reply::ReplyOptions<RenderOptions>;
 
 /// The options that only this API has.

@@ -18,14 +18,14 @@ use crate::protocol::json::to_raw;
 use crate::protocol::upstream_input::parameters::{Strict, function_tool, is_web_search, tool_name, web_search_tool};
 use crate::protocol::upstream_input::{CallKind, names};
 
-/// A tool that the client declared, in the backend's form, and what has to be remembered of the declaration.
+/// A tool that the client declared: its backend form, and its identity for the client.
 #[derive(Clone, Debug)]
 pub(super) struct DeclaredTool<'a> {
     tool: Tool<'a>,
     identity: ToolIdentity<'a>,
 }
 
-/// The client's name of a declared tool, and how its calls look.
+/// The kind of a declared tool, and the client's name of it.
 #[derive(Clone, Debug)]
 enum ToolIdentity<'a> {
     Function(Cow<'a, str>),

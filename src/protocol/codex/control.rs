@@ -1,6 +1,6 @@
-//! The frames that a client can send on a WebSocket while a response arrives, and the events about them.
+//! The frames that a client can send on a WebSocket while a response arrives, and the events that answer them.
 
-/// What a control frame is for.
+/// The kind of a control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlKind {
     /// `response.steer`: adds user input.
@@ -10,7 +10,7 @@ pub enum ControlKind {
 }
 
 impl ControlKind {
-    /// The kind of a frame with this `type`.
+    /// Returns the kind of a frame with this `type`; `None` if it isn't a control frame.
     #[must_use]
     pub fn of(kind: &str) -> Option<Self> {
         [Self::Steer, Self::Interrupt].into_iter().find(|known| known.type_name() == kind)
@@ -25,7 +25,7 @@ impl ControlKind {
         }
     }
 
-    /// The `type` of the event that says that a frame had no effect.
+    /// The `type` of the event that reports that a frame had no effect.
     #[must_use]
     pub fn failed_event(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl ControlKind {
     }
 }
 
-/// Whether an event is about a control frame. Such events also arrive after the end of the response.
+/// Whether an event answers a control frame. Such events also arrive after the end of the response.
 #[must_use]
 pub fn is_control_event(kind: &str) -> bool {
     kind.starts_with("response.steer.") || kind.starts_with("response.interrupt.")

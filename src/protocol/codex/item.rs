@@ -44,7 +44,7 @@ pub struct OutputItem<'a> {
     /// Format of a generated image: `png`, `webp`, `jpeg`.
     #[serde(borrow, default)]
     pub output_format: Option<Str<'a>>,
-    /// What a web search did: the query and the sources of a search, or an opened page.
+    /// The action of a web search: the query and the sources of a search, or an opened page.
     #[serde(borrow, default)]
     pub action: Option<&'a RawValue>,
 }

@@ -1,11 +1,10 @@
 //! The API of the Codex backend, which every client API is translated to and from.
 //!
 //! [`request`] defines a request; `classic` and [`lite`] write its body, [`continuation`] its WebSocket frame.
-//! [`control`] names the frames that may follow it while the response arrives. [`proxy_tools`] runs tools that the
+//! [`control`] lists the frames that may follow it while the response arrives. [`proxy_tools`] runs tools that the
 //! backend doesn't run in the lite form. [`event`] decodes the events of a response, with their [`item`]s and
-//! [`usage`]. [`failure`] parses errors,
-//! [`rate_limits`] the reports of the used quota. The wire format is known from recordings of the official client and
-//! from the Responses API reference.
+//! [`usage`]. [`failure`] parses errors, [`rate_limits`] the reports of the used quota. The wire format is known from
+//! captured traffic of the official client and from the Responses API reference.
 
 mod classic;
 pub mod continuation;

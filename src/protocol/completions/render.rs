@@ -10,7 +10,7 @@ use crate::protocol::reply::{self, Emit, Machine, Renderer, ReplyEnd, ResponseMe
 /// The reply to a request for a completion.
 pub type CompletionReply = Machine<CompletionRenderer>;
 
-/// What the request decides about its reply.
+/// The options of a request that affect its reply.
 pub type ReplyOptions = reply::ReplyOptions<RenderOptions>;
 
 /// The options that only this API has.

@@ -1,8 +1,8 @@
 //! Reads the backend's replies, and joins them to the document of the Images API.
 //!
-//! A single reply is the document: its bytes are forwarded unchanged, with members that this release doesn't know. Of
-//! several replies, the images are joined and the usage is summed; the other members are those of the first one. The
-//! order of the images has no meaning, since all have the same prompt.
+//! The bytes of a single reply are forwarded unchanged, including unknown members. Several replies become one document
+//! with all images and the sum of the usage; the other members are those of the first reply. The order of the images
+//! has no meaning, since all have the same prompt.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use crate::error::ProxyError;
 use crate::protocol::codex::{JsonUsageSum, Usage};
 use crate::protocol::json::raw_object::RawObject;
 
-/// The members of an event, in the order in which they are written.
+/// The members of a reply that an event repeats, and their names in the event, in the order of the event.
 const DETAILS: [(&str, &str); 6] = [
     ("background", "background"),
     ("created", "created_at"),

@@ -15,7 +15,7 @@ use crate::protocol::openai;
 /// The comment that keeps an idle connection open.
 pub const KEEPALIVE: &[u8] = b": keepalive\n\n";
 
-/// Returns the pieces of the events for the images of a reply. The usage is that of the reply.
+/// Returns the pieces of the events for the images of a reply. Each event has the usage of the whole reply.
 #[must_use]
 pub fn completed(operation: Operation, reply: &ImageReply) -> Vec<Bytes> {
     let kind = operation.event_type();

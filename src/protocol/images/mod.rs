@@ -31,7 +31,7 @@ impl Operation {
         }
     }
 
-    /// The type of the event that a stream has for each image.
+    /// The type of the stream event for a complete image.
     #[must_use]
     pub fn event_type(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
 //! Reads an image request: a JSON body, or the text parts of a form as JSON together with its files.
 //!
-//! Members that the backend has no counterpart for are ignored with a warning if they are hints, and refused if the
-//! image would be a different one.
+//! Unsupported members are ignored with a warning if they are hints, and refused if the client would get another image
+//! than it requested.
 
 use std::borrow::Cow;
 
@@ -47,7 +47,7 @@ pub struct ImageRequest<'a> {
     pub(super) quality: Cow<'a, str>,
     pub(super) size: Cow<'a, str>,
     pub(super) images: Vec<InputImage<'a>>,
-    /// The client's name of the model: that of the body, or else that of the URL.
+    /// The model as the client named it in the body, or else in the URL.
     model: Option<Cow<'a, str>>,
     has_response_format: bool,
     /// The number of images.
@@ -160,7 +160,7 @@ impl<'a> ImageRequest<'a> {
             }
             "output_format" => match &*field.text()? {
                 "png" => {}
-                // The image is the same, and the response names its format.
+                // Only the encoding of the image differs, and the response reports it.
                 "jpeg" | "webp" => self.warnings.ignored(name),
                 _ => return Err(unsupported_format(field)),
             },
@@ -179,7 +179,7 @@ impl<'a> ImageRequest<'a> {
         Ok(())
     }
 
-    /// Checks what the members require together. `images` is the client's name of the member with the images.
+    /// Checks rules that involve several members. `images` is the name of the member with the images, for errors.
     fn checked(mut self, path_model: Option<&'a str>, images: &str) -> Result<Self, ProxyError> {
         if self.prompt.is_blank() {
             return Err(Refusal::missing("prompt"));
@@ -227,7 +227,7 @@ impl<'a> ImageRequest<'a> {
         )
     }
 
-    /// Notes that the backend gets `sent` instead of the model that the client has named.
+    /// Adds a warning if the client requested another model than `sent`, which the backend gets.
     pub(super) fn note_model(&mut self, sent: &str) {
         if self.model.as_deref().is_some_and(|model| ![sent, "default", ""].contains(&model)) {
             self.warnings.note("clamped:model");
@@ -251,7 +251,7 @@ fn one_of<'a>(field: &Field<'a, '_>, values: &[&str]) -> Result<Cow<'a, str>, Pr
     if values.contains(&&*value) { Ok(value) } else { Err(field.invalid(&format!("must be {}", values.join(", ")))) }
 }
 
-/// Reads the quality. The names that the backend doesn't know become the nearest one.
+/// Reads the quality. Values that the backend doesn't support are replaced with the nearest supported one.
 fn quality<'a>(field: &Field<'a, '_>, warnings: &mut Warnings) -> Result<Cow<'a, str>, ProxyError> {
     let quality = one_of(field, &["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"])?;
     let nearest = match &*quality {
@@ -326,8 +326,7 @@ fn unsupported_format(field: &Field<'_, '_>) -> ProxyError {
     Refusal::unsupported_value(format, message)
 }
 
-/// Whether a member that the backend has no counterpart for is reported as ignored: not if it is a default, or can't
-/// change the image.
+/// Whether an unsupported member is reported as ignored. Default values and members that can't change the image aren't.
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     match name {
         "user" | "safety_identifier" | "metadata" => Ok(false),

@@ -1,7 +1,7 @@
 //! Writes the backend's image request: the members that the official client sends, in its order.
 //!
-//! The number of images isn't among them: the server makes one call for each. Uploaded files become data URLs, encoded
-//! straight into the request.
+//! The number of images isn't among them: the server sends one request for each image. Uploaded files are encoded as
+//! data URLs, directly into the request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +20,7 @@ struct Members<'r> {
     size: &'r str,
 }
 
-/// Writes the request for one image with the backend's `model`, and notes if that isn't the client's.
+/// Writes the request for one image with the backend's `model`. Adds a warning if the client requested another one.
 #[must_use]
 pub fn encode(request: &mut ImageRequest<'_>, model: &str) -> Vec<u8> {
     request.note_model(model);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn another_model_than_the_client_s_is_reported() {
+    fn a_replaced_model_is_reported() {
         for (model, warning) in [("gpt-image-1", Some("clamped:model")), ("gpt-image-2", None)] {
             let body = json!({"prompt": "x", "model": model}).to_string();
             let mut request = decode(Operation::Generation, body.as_bytes(), None).unwrap();

@@ -13,7 +13,7 @@ use crate::protocol::upstream_input::cache;
 
 const SESSION_HEADER: &str = "x-claude-code-session-id";
 const AGENT_HEADER: &str = "x-claude-code-agent-id";
-/// Stands for the agent of requests without an agent id.
+/// The agent of requests without an agent id.
 const MAIN_AGENT: &str = "main";
 
 /// Returns the prompt cache key: one per session, model and agent. Without a session, [`cache::choose`] decides.

@@ -19,7 +19,7 @@ use crate::protocol::reply::{
 /// The reply to a Messages request.
 pub type MessagesReply = Machine<MessagesRenderer>;
 
-/// What the request decides about its reply.
+/// The options of a request that affect its reply.
 pub type ReplyOptions = reply::ReplyOptions<RenderOptions>;
 
 /// The options that only this API has.

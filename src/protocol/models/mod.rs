@@ -109,7 +109,7 @@ impl Effort {
     }
 }
 
-/// What a suffix of a model name requests.
+/// The meaning of a suffix of a model name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Suffix {
     Effort(Effort),

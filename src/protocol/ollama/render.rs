@@ -22,7 +22,7 @@ use crate::protocol::reply::{
 /// The reply to a request of Ollama's API.
 pub type OllamaReply = Machine<OllamaRenderer>;
 
-/// What the request decides about its reply.
+/// The options of a request that affect its reply.
 pub type ReplyOptions = reply::ReplyOptions<RenderOptions>;
 
 /// The options that only this API has.

@@ -180,7 +180,7 @@ impl Assembler {
         }
     }
 
-    /// Completes a part that no client is shown, so that the parts after it can be sent.
+    /// Completes a part that isn't sent to clients, so that the parts after it can be sent.
     fn other_part_done(&mut self, place: &ItemPosition<'_>, out: &mut impl ItemSink) {
         if let Some(item) = self.items.find(place, ItemKind::Message) {
             self.whole_text(item, PartKind::Other, place.part_index, RawText::from_escaped(""), out);

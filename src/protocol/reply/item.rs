@@ -38,7 +38,7 @@ pub(super) enum ItemStage {
     Done,
 }
 
-/// What happens to the texts of an item.
+/// Treatment of the texts of an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum TextHandling {
     /// They are sent as they arrive.
@@ -57,7 +57,7 @@ pub(in crate::protocol) enum ItemKind {
     Custom,
     Image,
     Search,
-    /// An item that no client is shown.
+    /// An item that isn't sent to clients.
     Other,
 }
 
@@ -236,7 +236,7 @@ impl AssembledItem {
         }
     }
 
-    /// What is kept of a call's text, escaped.
+    /// The kept text of a call, escaped.
     pub(in crate::protocol) fn kept_call_text(&self) -> &str {
         self.call_text.held()
     }

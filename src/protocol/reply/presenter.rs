@@ -22,7 +22,7 @@ use crate::protocol::tokens::Meter;
 /// Position of an item, and of a part in it.
 type PartPosition = (usize, usize);
 
-/// The state of what the client is shown of a reply.
+/// The state of the client's view of a reply.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is set by another event, in any order")]
 pub(super) struct Presenter<R: Renderer> {

@@ -34,7 +34,7 @@ pub(in crate::protocol) enum PartKind {
     Refusal,
     Summary,
     ReasoningText,
-    /// A part that no client is shown. It counts in the order of the parts.
+    /// A part that isn't sent to clients, but counts in the order of the parts.
     Other,
 }
 
@@ -69,7 +69,7 @@ enum TextStage {
 }
 
 impl PartKind {
-    /// The kind of a part; `None` for a part that no client is shown.
+    /// The kind of a part; `None` for a part that isn't sent to clients.
     pub(super) fn of(part: &ContentPart<'_>) -> Option<Self> {
         match part.kind.as_str() {
             "output_text" => Some(Self::Text),
@@ -137,7 +137,7 @@ impl ItemPart {
         self.progress.has_sent() && !self.progress.is_held && !self.progress.awaits_whole
     }
 
-    /// What has arrived of the text and was not sent, escaped.
+    /// The text that has arrived and wasn't sent, escaped.
     pub(in crate::protocol) fn held(&self) -> &str {
         &self.progress.held
     }
@@ -219,7 +219,7 @@ impl TextProgress {
         self.is_held = false;
     }
 
-    /// What has arrived and was not sent, escaped.
+    /// The text that has arrived and wasn't sent, escaped.
     pub(super) fn held(&self) -> &str {
         &self.held
     }

@@ -21,7 +21,7 @@ pub(in crate::protocol) const BLANK_LINE: &str = r"\n\n";
 /// An event of the API that `R` renders.
 pub type EventOf<'e, R> = <<R as Renderer>::Encoder as Encoder>::Event<'e>;
 
-/// What the request decides about its reply. `A` holds the options that only one API has.
+/// The options of a request that affect its reply. `A` holds the options that only one API has.
 #[derive(Clone, Debug, Default)]
 pub struct ReplyOptions<A> {
     /// The model as the client named it. Replies repeat this name.

@@ -179,7 +179,7 @@ struct CitationWire<'a> {
 }
 
 impl<'a> Citation<'a> {
-    /// Reads an annotation. `None` for kinds that no client is shown.
+    /// Reads an annotation. `None` for kinds that aren't sent to clients.
     pub(super) fn read(raw: &'a RawValue) -> Option<Self> {
         let wire: CitationWire<'a> = serde_json::from_str(raw.get()).ok()?;
         let title = wire.title.map_or("", RawText::escaped);

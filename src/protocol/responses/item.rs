@@ -122,7 +122,7 @@ fn complete_message<'a>(
     Ok(())
 }
 
-/// The user message that a string as `input` stands for.
+/// The user message for a string as `input`.
 pub(super) fn of_text(literal: &str) -> InputItem<'static> {
     let json = format!(r#"{{"type":"message","role":"user","content":[{{"type":"input_text","text":{literal}}}]}}"#);
     InputItem::message(json, 0)

@@ -9,11 +9,11 @@ pub struct Options {
     pub store: Store,
     /// Whether a complete stream ends with `[DONE]` (`responses.done_marker`).
     pub done_marker: bool,
-    /// What the request is for. Set by the server, not by the user.
+    /// The purpose of the request. Set by the server, not by the user.
     pub purpose: Purpose,
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
     /// A response over HTTP, stored unless the client or the settings disable it.

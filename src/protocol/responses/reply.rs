@@ -58,7 +58,7 @@ pub struct ResponsesReply {
     pub(super) interrupted_items: BTreeSet<u64>,
     /// `response.created` was sent.
     is_created: bool,
-    /// What to store with the response; `None` if it's not to be stored.
+    /// The request's part of the stored response; `None` if the response isn't stored.
     pub(super) store_context: Option<ConversationContext>,
     /// The response to store, once it is complete.
     pub(super) stored: Option<StoredResponse>,

@@ -40,7 +40,7 @@ pub struct ResponsesRequest<'a> {
     pub(super) client_metadata: Option<&'a RawValue>,
     /// `store` is false.
     pub(super) is_unstored: bool,
-    /// What the server found for the ids in the request; empty when it is decoded.
+    /// The stored responses and items that the request refers to. Empty until the server adds them.
     pub(super) resolved: ResolvedReferences,
     /// The members in [`ECHOED_MEMBERS`], as the client wrote them.
     pub(super) echoed: Vec<(&'static str, &'a RawValue)>,

@@ -13,10 +13,10 @@ use crate::protocol::json::quoted;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
-/// What the request determines about the response.
+/// The parts of the response that depend on the request.
 #[derive(Clone, Debug)]
 pub struct ResponseEcho {
-    /// The members whose value isn't the backend's: name, and the client's or a constant JSON.
+    /// Members whose value differs from the backend's: the name, and the JSON of the client's value or of a constant.
     own: Vec<(&'static str, Cow<'static, str>)>,
     /// How events are forwarded.
     pub forwarding: Forwarding,

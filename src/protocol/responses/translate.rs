@@ -29,9 +29,9 @@ pub struct Translation<'a> {
     pub upstream: codex::Request<'a>,
     /// The form of the response.
     pub mode: Mode,
-    /// What the request determines about the response, such as the client's values of members.
+    /// The parts of the response that depend on the request, such as the client's values of members.
     pub echo: ResponseEcho,
-    /// What to store with the response; `None` if it's not to be stored.
+    /// The request's part of the stored response; `None` if the response isn't stored.
     pub store_context: Option<ConversationContext>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The first [`MAX_TOKENIZED_BYTES`] of text are tokenized, so that an estimate takes bounded time; the rest counts by
 //! length. Every image counts as a medium-sized one; files and encrypted reasoning count by size. What the backend adds
-//! around the texts is not public: a constant, [`TOKENS_PER_ITEM`], stands for it.
+//! around the texts is not public: it is estimated as a constant, [`TOKENS_PER_ITEM`].
 
 use super::count;
 use crate::protocol::codex::request::{Content, Request};

@@ -22,7 +22,7 @@ pub const MAX_PIECE_BYTES: usize = 512;
 
 static TOKENIZER: OnceLock<&'static Tokenizer> = OnceLock::new();
 
-/// What to do with a client's token limit, which the backend doesn't accept.
+/// Treatment of a client's token limit, which the backend doesn't accept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TokenLimit {
     /// Ignore it, and warn the client.

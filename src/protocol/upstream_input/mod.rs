@@ -1,4 +1,4 @@
-//! What the dialects share to build the backend's request.
+//! Shared code of the dialects for building the backend's request.
 //!
 //! [`parameters`] reads the request parameters that several APIs have, [`cache`] chooses the prompt cache key, and
 //! [`schema`] repairs the schemas of tools. The other modules convert the conversation. The backend rejects histories

@@ -45,7 +45,7 @@ pub(super) const ADDITIONAL_TOOLS: &str = "additional_tools";
 /// The only value of `reasoning.context` that the backend accepts in this format.
 const ALL_TURNS: &str = "all_turns";
 
-/// What the lite format changes about a request and its response.
+/// Effects of the lite format on a request and its response.
 #[derive(Clone, Debug)]
 pub struct LiteEffects {
     /// The namespace to remove from the response.

@@ -67,11 +67,11 @@ enum Offered<'o> {
 struct ListedTool<'r> {
     tool: &'r Tool<'r>,
     id: ToolId<'r>,
-    /// What the proxy runs instead of this tool.
+    /// The proxy tool that replaces this tool.
     replacement: Option<ProxyTool>,
 }
 
-/// What identifies a tool, in `tools` and in `tool_choice`.
+/// The identity of a tool, in `tools` and in `tool_choice`.
 struct ToolId<'r> {
     kind: Cow<'r, str>,
     name: Option<Cow<'r, str>>,

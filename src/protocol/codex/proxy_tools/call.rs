@@ -1,4 +1,4 @@
-//! A call of a tool that the proxy runs: the request for it, and what the client and the model get of it.
+//! A call of a tool that the proxy runs: its request, its item for the client and its output for the model.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -17,7 +17,7 @@ pub struct ProxyCall {
     call_id: String,
     /// The function in the tool's namespace.
     function: String,
-    /// The arguments: JSON text, unless the model made a mistake.
+    /// The arguments as the model wrote them, which may be invalid JSON.
     arguments: String,
     /// The item as the backend sent it.
     item: Box<RawValue>,
@@ -30,27 +30,27 @@ pub struct SideRequest {
     pub path: &'static str,
     /// The JSON body.
     pub body: Bytes,
-    /// How long the call may take.
+    /// The time limit of the call.
     pub time: CallTime,
 }
 
-/// How long a call may take.
+/// The time limit of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallTime {
-    /// All such calls of a response share a time limit.
+    /// One limit for all such calls of a response.
     Shared,
-    /// As long as the backend needs for an image.
+    /// The limit for one image.
     Image,
 }
 
 /// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolOutcome {
-    /// The text that a search found.
+    /// The output of a search.
     Found(String),
     /// An image for the client.
-    Drawn(GeneratedImage),
-    /// Why the call failed, as a sentence.
+    Generated(GeneratedImage),
+    /// The reason for a failure, without a period.
     Failed(String),
 }
 
@@ -65,16 +65,16 @@ pub struct HiddenItems {
     pub call: Box<RawValue>,
     /// Its output, an input item.
     pub output: Box<RawValue>,
-    /// Where the output is in the conversation.
+    /// Position of the output in the conversation.
     pub place: OutputPlace,
 }
 
-/// Where the output of a call is in the conversation.
+/// Position of a call's output in the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputPlace {
-    /// Before what the model did next.
+    /// Directly after the call.
     AfterCall,
-    /// Beside the outputs of the client's calls, which the model made at the same time.
+    /// With the outputs of the client's calls of the same round.
     BesideClientOutputs,
 }
 
@@ -97,7 +97,7 @@ impl ProxyCall {
     /// The request that runs the call.
     ///
     /// # Errors
-    /// What is wrong with the call, as a sentence for the model.
+    /// If the function is unknown or an argument is invalid: the reason, for the model and without a period.
     pub fn request(&self, session: &str, model: &str) -> Result<SideRequest, String> {
         if self.function != self.tool.function() {
             return Err(format!("{} has only the function {}", self.tool.namespace(), self.tool.function()));
@@ -120,21 +120,21 @@ impl ProxyCall {
     pub fn outcome(&self, response: &[u8]) -> ToolOutcome {
         let found = match &self.tool {
             ProxyTool::WebSearch(_) => web_search::output(response).map(ToolOutcome::Found),
-            ProxyTool::ImageGeneration(_) => GeneratedImage::read(response).map(ToolOutcome::Drawn),
+            ProxyTool::ImageGeneration(_) => GeneratedImage::read(response).map(ToolOutcome::Generated),
         };
         found.unwrap_or_else(|| ToolOutcome::Failed("the backend's response has no result".to_owned()))
     }
 
-    /// The item of the client that stands for a call without a result.
+    /// The client's item for a call without a result.
     pub(super) fn item_without_result(tool: &ProxyTool, item_id: &str, status: &str) -> String {
         let (kind, _) = tool.item_type();
         format!(r#"{{"id":{},"type":"{kind}","status":"{status}"}}"#, quoted(item_id))
     }
 
-    /// The item of the client that stands for the call, with its result.
+    /// The client's item for the call, with its result.
     pub(super) fn item_done(&self, item_id: &str, outcome: &ToolOutcome, sources: &[&str]) -> String {
         let status = match outcome {
-            ToolOutcome::Found(_) | ToolOutcome::Drawn(_) => "completed",
+            ToolOutcome::Found(_) | ToolOutcome::Generated(_) => "completed",
             ToolOutcome::Failed(_) => "failed",
         };
         let (kind, _) = self.tool.item_type();
@@ -143,7 +143,7 @@ impl ProxyCall {
                 let arguments = RawObject::parse(&self.arguments).unwrap_or_default();
                 format!(r#","action":{}"#, web_search::action(&arguments, sources))
             }
-            (ProxyTool::ImageGeneration(_), ToolOutcome::Drawn(image)) => image.item_members(),
+            (ProxyTool::ImageGeneration(_), ToolOutcome::Generated(image)) => image.item_members(),
             (ProxyTool::ImageGeneration(_), _) => r#","revised_prompt":null,"result":null"#.to_owned(),
         };
         format!(r#"{{"id":{},"type":"{kind}","status":"{status}"{rest}}}"#, quoted(item_id))
@@ -159,11 +159,11 @@ impl ProxyCall {
         if id.is_empty() { format!("{prefix}_{output_index}") } else { format!("{prefix}_{id}") }
     }
 
-    /// The input items of the next request: the output of the call. `note` is added for the model.
+    /// The output of the call, as an input item of the next request. `note` is added to it for the model.
     pub(super) fn output_item(&self, outcome: &ToolOutcome, note: &str) -> Box<RawValue> {
         let text = match outcome {
             ToolOutcome::Found(text) => text.clone(),
-            ToolOutcome::Drawn(_) => image_generation::SHOWN.to_owned(),
+            ToolOutcome::Generated(_) => image_generation::OUTPUT.to_owned(),
             ToolOutcome::Failed(reason) => format!("The call failed: {reason}."),
         };
         let text = if note.is_empty() { text } else { format!("{text}\n\n{note}") };

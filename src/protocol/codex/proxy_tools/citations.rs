@@ -1,19 +1,19 @@
 //! Citations of the pages that searches found.
 //!
-//! The backend's search returns text without a list of sources, and the model cites pages by their URLs in the answer.
-//! The proxy finds both, and adds annotations as those that the hosted search has: at the URL if it occurs in the text,
-//! else at its end.
+//! The output of the backend's search is text without a list of sources, and the model cites pages by writing their
+//! URLs. The proxy finds the URLs in both texts, and adds annotations like those of the hosted search: at the URL if it
+//! occurs in the message, otherwise at the end of the message.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::protocol::json::quoted;
 
-/// Maximum number of pages that are listed for one search, and cited in one response.
+/// Maximum number of pages listed for one search, and cited in one response.
 const MAX_PAGES: usize = 20;
-/// Maximum number of pages that are looked for in the texts of a response.
+/// Maximum number of pages whose URLs are searched for in the texts of a response.
 const MAX_CANDIDATES: usize = 500;
 
-/// The position of a text part: of its item in the response, and of the part in the item.
+/// Position of a text part: that of its item in the response, and that of the part in the item.
 pub(super) type PartPosition = (u64, u64);
 
 /// The pages that searches have found, and the citations of them.
@@ -28,17 +28,17 @@ pub(super) struct Citations {
     annotated: BTreeSet<PartPosition>,
 }
 
-/// What happens to the pages that a text doesn't name.
+/// Treatment of pages whose URLs don't occur in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnnamedPages {
-    /// A later text may name or cite them.
+    /// Keep them: a later text may cite them.
     Keep,
-    /// They are cited at the end of the text, which is the last one of the response.
+    /// Cite them at the end of the text, which is the last one of the response.
     Cite,
 }
 
 impl Citations {
-    /// Notes the pages in the output of a search, and returns those to list for it.
+    /// Records the pages in the output of a search, and returns those to list in its item.
     pub(super) fn note_sources<'o>(&mut self, output: &'o str) -> Vec<&'o str> {
         let mut found = urls(output);
         for url in &found {
@@ -51,18 +51,18 @@ impl Citations {
         found
     }
 
-    /// Whether there may be something to cite.
+    /// Whether a message may need citations.
     pub(super) fn has_sources(&self) -> bool {
         !self.uncited.is_empty() || !self.added.is_empty()
     }
 
-    /// Notes that the backend annotates a part.
+    /// Records that the backend annotates a part itself.
     pub(super) fn note_annotated(&mut self, part: PartPosition) {
         self.annotated.insert(part);
     }
 
-    /// The annotations to add to a part with this text: those of the pages that it names, then others up to the limit.
-    /// Empty if the part has been seen before.
+    /// The annotations to add to a part with this text: first for pages whose URLs occur in it, then for others, up to
+    /// the limit. Empty if the backend annotates the part, or the part has been annotated before.
     pub(super) fn annotate(&mut self, part: PartPosition, text: &str, pages: UnnamedPages) -> Vec<String> {
         if self.annotated.contains(&part) || self.added.contains_key(&part) || text.is_empty() {
             return Vec::new();
@@ -156,7 +156,7 @@ fn ends_url(c: char, rest: &str) -> bool {
     }
 }
 
-/// The range of a URL in a text, in characters. `None` if it occurs only as the beginning of another one.
+/// The range of a URL in a text, in characters. `None` if it occurs only as the beginning of another URL.
 fn find_url(text: &str, url: &str) -> Option<(usize, usize)> {
     let (at, _) = text.match_indices(url).find(|(at, _)| url_at_start(text.get(*at..).unwrap_or_default()) == url)?;
     let start = text.get(..at)?.chars().count();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_text_cites_pages_that_no_text_names() {
+    fn only_the_last_text_cites_pages_whose_urls_occur_in_no_text() {
         let mut citations = Citations::default();
         citations.note_sources("https://a.example https://b.example https://c.example");
         assert_eq!(citations.annotate((1, 0), "I open https://b.example now.", UnnamedPages::Keep).len(), 1);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn at_most_twenty_pages_are_cited_and_those_that_the_text_names_come_first() {
+    fn at_most_twenty_pages_are_cited_and_those_in_the_text_come_first() {
         let text = (0..50).map(|n| format!("https://{n}.example")).collect::<Vec<_>>().join("\n");
         let mut citations = Citations::default();
         assert_eq!(citations.note_sources(&text).len(), 20);

@@ -1,8 +1,8 @@
 //! Image generation: the function `image_gen.imagegen`, its requests to `images/generations`, and the items that clients
 //! see.
 //!
-//! The names and the request are those of the official client (capture `side-images-generations`). The model gets a
-//! short text instead of the image, which only the client sees.
+//! The names and the request are those of the official client (capture `side-images-generations`). Only the client gets
+//! the image; the output for the model is a short text.
 
 use std::borrow::Cow;
 
@@ -20,12 +20,12 @@ pub(super) const FUNCTION: &str = "imagegen";
 pub(super) const PATH: &str = "/images/generations";
 /// The image model of the official client.
 const MODEL: &str = "gpt-image-2";
-/// The value of settings that neither the model nor the client chooses.
+/// The value of settings that neither the client nor the model sets.
 const AUTO: &str = "auto";
 /// Members of the client's tool that apply to each image.
 pub(super) const SETTINGS: [&str; 3] = ["background", "quality", "size"];
-/// What the model is told about an image.
-pub(super) const SHOWN: &str = "The image was generated, and the user sees it. Don't describe it in detail.";
+/// Text output of an image call.
+pub(super) const OUTPUT: &str = "The image was generated, and the user sees it. Don't describe it in detail.";
 
 /// The client's settings of the hosted tool, in the order of [`SETTINGS`]. They take precedence over the model's.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct ImageSettings([Option<String>; 3]);
 pub struct GeneratedImage {
     /// Base64, as in the JSON of the response.
     base64: String,
-    /// Further members of the client's item, as JSON after a comma: what the backend chose.
+    /// Further members of the client's item, as JSON with a leading comma: the settings that the backend used.
     members: String,
 }
 
@@ -82,8 +82,8 @@ impl ImageSettings {
     pub(super) fn body(&self, arguments: &RawObject<'_>) -> Result<Bytes, String> {
         let prompt = arguments.text("prompt").filter(|prompt| !prompt.trim().is_empty());
         let prompt = prompt.ok_or_else(|| "the argument 'prompt' is missing".to_owned())?;
-        let mut chosen = SETTINGS.iter().zip(&self.0).map(|(name, own)| match own {
-            Some(own) => Cow::Borrowed(own.as_str()),
+        let mut chosen = SETTINGS.iter().zip(&self.0).map(|(name, setting)| match setting {
+            Some(setting) => Cow::Borrowed(setting.as_str()),
             None => arguments.text(name).unwrap_or(Cow::Borrowed(AUTO)),
         });
         let mut next = || chosen.next().unwrap_or(Cow::Borrowed(AUTO));
@@ -109,7 +109,7 @@ impl GeneratedImage {
         (!base64.is_empty()).then(|| Self { base64: base64.escaped().to_owned(), members })
     }
 
-    /// The members of the client's item after its status, as JSON after a comma.
+    /// The members of the client's item after its status, as JSON with a leading comma.
     pub(super) fn item_members(&self) -> String {
         format!(r#"{},"revised_prompt":null,"result":"{}""#, self.members, self.base64)
     }

@@ -1,9 +1,9 @@
 //! Tools that the proxy runs for the model.
 //!
-//! The lite form has no tools that the backend runs. Instead of dropping such a tool of the client, the proxy offers
-//! the model a function ([`ProxyTool`]), runs its calls through another endpoint of the backend, and continues the
-//! response with their outputs. The client sees one response of the Responses API with the items of the hosted tool:
-//! [`RoundMerger`] joins the rounds, [`next_round`] writes the requests after the first one.
+//! In the lite form, the backend runs no hosted tools. The proxy replaces such a tool with a function ([`ProxyTool`]),
+//! runs its calls through another endpoint of the backend, and sends a further request with their outputs. Each request
+//! with its response is a round: [`next_round`] writes the requests after the first one, [`RoundMerger`] joins the
+//! responses to one that has the items of the hosted tool.
 
 mod call;
 mod citations;
@@ -33,11 +33,11 @@ pub enum ProxyTool {
     ImageGeneration(ImageSettings),
 }
 
-/// A tool of the proxy in place of a hosted tool.
+/// The proxy tool that replaces a hosted tool.
 #[derive(Debug)]
 pub(super) struct Replacement {
     pub(super) tool: ProxyTool,
-    /// The members of the hosted tool that have no equivalent.
+    /// Members of the hosted tool that the proxy doesn't support.
     pub(super) ignored: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ impl ProxyTool {
         }
     }
 
-    /// The type of the items of the hosted tool, and the last part of the type of the event that says that it runs.
+    /// The item type of the hosted tool, and the last part of the type of the event that reports a running call.
     fn item_type(&self) -> (&'static str, &'static str) {
         match self {
             Self::WebSearch(_) => ("web_search_call", "searching"),
@@ -88,7 +88,7 @@ impl ProxyTool {
         }
     }
 
-    /// Whether an item calls a function of the namespace, even one that it doesn't have: the client has none in it.
+    /// Whether an item calls any function in the namespace, even an unknown one: the client has no tools in it.
     fn is_called_by(&self, item: &RawObject<'_>) -> bool {
         item.text("type").is_some_and(|kind| kind == "function_call")
             && item.text("namespace").is_some_and(|namespace| namespace == self.namespace())

@@ -1,5 +1,5 @@
-//! Writes the body of the next round: that of the last one, continued by the round's items and the outputs of its
-//! calls. Everything before them keeps its bytes, because the prompt cache needs an unchanged start.
+//! Writes the request body of the next round: the previous body, with the round's items and the outputs of its calls
+//! added to the input. Unless tools are withdrawn, the bytes before them stay the same, for the prompt cache.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;

@@ -1,10 +1,10 @@
 //! Joins the responses of several rounds to one response for the client.
 //!
-//! An event is passed on unchanged unless it has to differ: items count on across rounds, the first round's response
-//! object stands for all of them, and `usage` is the sum. A call of a tool of the proxy becomes the item of the hosted
-//! tool. The terminal event of a round with such calls is held back, so that the caller can run them: it reports each
-//! with [`RoundMerger::finish_call`], and then either continues with [`RoundMerger::begin_round`] or ends the response
-//! with [`RoundMerger::release_end`].
+//! Events are forwarded unchanged if possible. Items are numbered across rounds, `id` and `created_at` are those of the
+//! first round, and `usage` is the sum of all rounds. A call of a proxy tool becomes the item of the hosted tool. The
+//! terminal event of a round with such calls is held back, so that the caller can run them: it passes each result to
+//! [`RoundMerger::finish_call`], and then either continues with [`RoundMerger::begin_round`] or ends the response with
+//! [`RoundMerger::release_end`].
 
 mod ending;
 mod event_numbers;
@@ -24,7 +24,7 @@ use crate::protocol::json::splice::Splice;
 use ending::RoundEnd;
 use event_numbers::EventNumbers;
 
-/// What the client gets instead of an event.
+/// The events that the client gets in place of one of the backend's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merged {
     /// The same event.
@@ -39,7 +39,7 @@ pub struct RoundMerger {
     tools: Vec<ProxyTool>,
     is_first_round: bool,
     numbers: EventNumbers,
-    /// Position in the client's response of the round's first item.
+    /// Position of the round's first item in the client's response.
     base: u64,
     /// Position after the last item so far.
     next_index: u64,
@@ -86,7 +86,7 @@ struct Event<'e> {
 const IDENTITY: [&str; 2] = ["id", "created_at"];
 
 impl RoundMerger {
-    /// The state before the first round of a response that may call these tools.
+    /// Creates the state of a response that may call these tools, before its first round.
     #[must_use]
     pub fn new(tools: Vec<ProxyTool>) -> Self {
         Self {
@@ -160,18 +160,18 @@ impl RoundMerger {
         self.end.is_some().then_some(&self.calls)
     }
 
-    /// Whether the round also calls tools of the client, so that the response has to end with it.
+    /// Whether the round also calls tools of the client, and the response has to end with this round.
     #[must_use]
     pub fn has_client_calls(&self) -> bool {
         self.has_client_calls
     }
 
-    /// Reports the result of a call. `note` is added to its output for the model. Returns the events that complete the
+    /// Accepts the result of a call. `note` is added to its output for the model. Returns the events that complete the
     /// client's item.
     pub fn finish_call(&mut self, call: &ProxyCall, outcome: &ToolOutcome, note: &str) -> Vec<String> {
         let sources = match outcome {
             ToolOutcome::Found(text) => self.citations.note_sources(text),
-            ToolOutcome::Drawn(_) | ToolOutcome::Failed(_) => Vec::new(),
+            ToolOutcome::Generated(_) | ToolOutcome::Failed(_) => Vec::new(),
         };
         let index = call.output_index;
         let item_id = self.item_id_of(index);
@@ -180,14 +180,14 @@ impl RoundMerger {
         self.outputs.push(output.clone());
         let is_beside = self.has_client_calls;
         let output_place = if is_beside { OutputPlace::BesideClientOutputs } else { OutputPlace::AfterCall };
-        let (kind, place) = (call.tool.item_type().0, place(&item_id, index));
+        let (kind, position) = (call.tool.item_type().0, position(&item_id, index));
         let call = call.backend_item().to_owned();
         self.hidden.push(HiddenItems { output_index: index, item_id, call, output, place: output_place });
         let mut events = Vec::with_capacity(2);
         if !matches!(outcome, ToolOutcome::Failed(_)) {
-            events.push(self.own(&format!("response.{kind}.completed"), &place));
+            events.push(self.inserted(&format!("response.{kind}.completed"), &position));
         }
-        events.push(self.own("response.output_item.done", &format!(r#""output_index":{index},"item":{item}"#)));
+        events.push(self.inserted("response.output_item.done", &format!(r#""output_index":{index},"item":{item}"#)));
         events
     }
 
@@ -208,7 +208,7 @@ impl RoundMerger {
         self.end = None;
     }
 
-    /// The terminal event of the client's response, if that of the round was held back.
+    /// Returns the client's terminal event, if that of the round was held back.
     pub fn release_end(&mut self) -> Option<String> {
         let end = self.end.take()?;
         let members = RawObject::parse(&end).ok()?;
@@ -257,8 +257,8 @@ impl RoundMerger {
         let item_id = ProxyCall::item_id(tool, call_id, index);
         let item = ProxyCall::item_without_result(tool, &item_id, "in_progress");
         let events = vec![
-            self.own("response.output_item.added", &format!(r#""output_index":{index},"item":{item}"#)),
-            self.own(&format!("response.{}.in_progress", tool.item_type().0), &place(&item_id, index)),
+            self.inserted("response.output_item.added", &format!(r#""output_index":{index},"item":{item}"#)),
+            self.inserted(&format!("response.{}.in_progress", tool.item_type().0), &position(&item_id, index)),
         ];
         let backend_id = backend_id.map(str::to_owned);
         self.begun.insert(index, BegunCall { tool: tool.clone(), backend_id, item_id });
@@ -301,19 +301,19 @@ impl RoundMerger {
         }
         let item_id = self.item_id_of(index);
         let (kind, running) = call.tool.item_type();
-        events.push(self.own(&format!("response.{kind}.{running}"), &place(&item_id, index)));
+        events.push(self.inserted(&format!("response.{kind}.{running}"), &position(&item_id, index)));
         self.calls.push(call);
         Some(events)
     }
 
-    /// Passes an event on.
+    /// Forwards an event.
     fn passed(&mut self, event: &Event<'_>) -> Merged {
         let mut splice = Splice::new(event.text);
         self.edit_position(event, &mut splice);
         if splice.is_unchanged() { Merged::Unchanged } else { Merged::Events(vec![splice.text().into_owned()]) }
     }
 
-    /// An event with further edits.
+    /// Writes an event with further edits.
     fn edited(&mut self, event: &Event<'_>, mut splice: Splice<'_>) -> String {
         self.edit_position(event, &mut splice);
         splice.text().into_owned()
@@ -335,18 +335,18 @@ impl RoundMerger {
         Merged::Events(Vec::new())
     }
 
-    /// An event that the backend didn't send.
-    fn own(&mut self, kind: &str, members: &str) -> String {
-        self.numbers.own(kind, members)
+    /// Writes an event that the backend didn't send.
+    fn inserted(&mut self, kind: &str, members: &str) -> String {
+        self.numbers.inserted(kind, members)
     }
 
-    /// Position in the client's response of the item that an event belongs to. An event without one begins an item.
+    /// Position, in the client's response, of an event's item. An event without `output_index` begins a new item.
     fn index_of(&self, event: &Event<'_>) -> u64 {
         let index = event.members.get("output_index").and_then(|index| index.get().parse::<u64>().ok());
         index.map_or(self.next_index, |index| self.base + index)
     }
 
-    /// As [`Self::index_of`], for the end of an item: without a position, that of the call with the same id.
+    /// Like [`Self::index_of`], for the end of an item: without `output_index`, the position of the call with its id.
     fn done_index_of(&self, event: &Event<'_>, item: &RawValue) -> u64 {
         let id = id_of(item);
         let begun = self.begun.iter().find(|(_, call)| call.backend_id.is_some() && call.backend_id == id);
@@ -379,7 +379,8 @@ impl RoundMerger {
 
 const CALL_DELTA: &str = "response.function_call_arguments.delta";
 
-fn place(item_id: &str, index: u64) -> String {
+/// The members that locate an item, as JSON.
+fn position(item_id: &str, index: u64) -> String {
     format!(r#""item_id":{},"output_index":{index}"#, quoted(item_id))
 }
 

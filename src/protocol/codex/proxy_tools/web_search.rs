@@ -1,7 +1,7 @@
 //! Web search: the function `web.run`, its requests to `alpha/search`, and the items that clients see.
 //!
-//! The function and the request are those of the official client (capture `side-alpha-search`). The endpoint returns a
-//! text for the model, which names its sources; it has no list of them.
+//! The function and the request are those of the official client (capture `side-alpha-search`). The endpoint returns
+//! text for the model. The text contains the URLs of its sources; the response has no list of them.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,7 @@ const MAX_OUTPUT_TOKENS: u32 = 10_000;
 /// The client's settings of the hosted tool.
 #[derive(Clone, Debug)]
 pub struct SearchSettings {
-    /// Whether pages may be loaded from the web, instead of the backend's index only.
+    /// Whether pages may be loaded from the web. Otherwise only the backend's index is used.
     external_web_access: bool,
     user_location: Option<Box<RawValue>>,
     search_context_size: Option<Box<RawValue>>,
@@ -91,7 +91,7 @@ pub(super) fn output(response: &[u8]) -> Option<String> {
     Some(response.output.into_cow().into_owned())
 }
 
-/// The `action` of the search item: that of the public API that is most like the call's first command.
+/// The `action` of the search item: the public API's nearest equivalent of the call's commands.
 pub(super) fn action(commands: &RawObject<'_>, sources: &[&str]) -> String {
     let first = |name: &str| {
         let first = commands.list(name).into_iter().next()?;
@@ -117,7 +117,7 @@ pub(super) fn action(commands: &RawObject<'_>, sources: &[&str]) -> String {
     format!(r#"{{"type":"search","query":{query}{several},"sources":[{}]}}"#, sources.join(","))
 }
 
-/// The search terms of a call. A request for the weather, a price, a score or the time counts as one.
+/// The search terms of a call. A lookup of weather, prices, scores or the time is treated as a search.
 fn queries<'c>(commands: &RawObject<'c>) -> Vec<Cow<'c, str>> {
     const TERMS: [(&str, &str); 6] = [
         ("search_query", "q"),

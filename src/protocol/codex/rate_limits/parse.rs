@@ -122,7 +122,7 @@ impl Limit {
 }
 
 impl Window {
-    /// `None` if `used_percent` is not finite or the length is zero, which stands for "no such window".
+    /// `None` if `used_percent` is not finite or the length is zero, which means that there is no such window.
     fn new(slot: Slot, used_percent: f64, length_seconds: Option<u64>, reset: Reset) -> Option<Self> {
         let is_valid = used_percent.is_finite() && length_seconds != Some(0);
         let length = length_seconds.map(Duration::from_secs);

@@ -1,9 +1,9 @@
 //! Control frames: a client's frames for the response that is running on its connection.
 //!
 //! `response.steer` adds user input to the running response; `response.interrupt` ends it early, which the Codex CLI does
-//! when the user types during a turn. They are passed to the backend as they are. A frame that can't be passed is
-//! refused with the event that the API has for it, `….failed`, and not with an `error` event: to clients, an `error`
-//! event ends the running response, and between two responses it fails the next one.
+//! when the user types during a turn. They are forwarded to the backend, unchanged except for `stream_id`. A frame that
+//! can't be forwarded is refused with the API's `….failed` event. An `error` event would make the client end the
+//! running response, or fail the next one if none is running.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -16,15 +16,15 @@ use crate::protocol::responses::error::to_json;
 /// A client's frame for the running response.
 #[derive(Debug)]
 pub struct ControlFrame {
-    /// What it is for.
+    /// The kind of the frame.
     pub kind: ControlKind,
-    /// The frame for the backend: the client's, without a `stream_id`.
+    /// The frame for the backend: the client's without its `stream_id`.
     pub text: String,
-    /// The `stream_id` of the response that it is for; `None`: any.
+    /// The `stream_id` of the response that the frame applies to; `None` means any response.
     pub stream_id: Option<String>,
 }
 
-/// Why a control frame isn't passed to the backend.
+/// The reason for refusing a control frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlRefusal {
     /// No response is running, or none with its `stream_id`.
@@ -35,11 +35,11 @@ pub enum ControlRefusal {
     TooMany,
     /// The backend's connection of the response is not a WebSocket.
     NoWebSocket,
-    /// The proxy runs tools for the model, so the response consists of several of the backend's.
+    /// The proxy runs tools for the model, so the response may consist of several backend responses.
     ProxyTools,
 }
 
-/// The event that refuses a frame.
+/// The event for a refused frame.
 #[derive(Serialize)]
 struct FailedEvent<'f> {
     r#type: &'static str,
@@ -50,7 +50,7 @@ struct FailedEvent<'f> {
     error: FailedError<'f>,
 }
 
-/// The input that was refused, for the client to send again.
+/// The refused input, which the client can send again.
 #[derive(Serialize)]
 struct RefusedSteer<'f> {
     previous_response_id: &'f RawValue,
@@ -84,7 +84,7 @@ impl ControlFrame {
         Self { kind, text, stream_id }
     }
 
-    /// The event that tells the client why the frame was refused.
+    /// Returns the event for the client, with the reason for the refusal.
     #[must_use]
     pub fn refused(&self, refusal: ControlRefusal) -> String {
         let members = RawObject::parse(&self.text).unwrap_or_default();
@@ -131,7 +131,8 @@ impl ControlRefusal {
                  upstream.transport = \"websocket\""
             ),
             Self::ProxyTools => format!(
-                "'{name}' is not available for a response with the tool web_search in the lite form, which this proxy runs"
+                "'{name}' is not supported for a response with tools that the proxy runs (web_search or \
+                 image_generation in the lite form)"
             ),
         }
     }

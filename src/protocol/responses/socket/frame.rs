@@ -45,7 +45,7 @@ pub struct CreateRequest {
     pub body: String,
     /// The headers in the request's `client_metadata`.
     pub headers: HeaderMap,
-    /// What the request is for.
+    /// The purpose of the request.
     pub purpose: Purpose,
     /// The `stream_id` to add to its events.
     pub stream_id: Option<String>,

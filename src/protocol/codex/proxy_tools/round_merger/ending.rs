@@ -1,4 +1,4 @@
-//! Ends a round: holds its terminal event back, or turns it into that of the client's response.
+//! Ends a round: holds back its terminal event, or converts it to the client's.
 
 use std::collections::BTreeSet;
 
@@ -59,10 +59,10 @@ impl RoundMerger {
             })
             .collect();
         self.begun = begun;
-        items.iter().map(|members| self.own("response.output_item.done", members)).collect()
+        items.iter().map(|members| self.inserted("response.output_item.done", members)).collect()
     }
 
-    /// Records the items that only the terminal event lists, where that matters: if it will be replaced.
+    /// Records the items that only the terminal event lists, if that event will be held back or edited.
     fn record_listed(&mut self, response: &RawObject<'_>) -> Vec<String> {
         let listed = response.list("output");
         let mut events = Vec::new();
@@ -82,28 +82,28 @@ impl RoundMerger {
                 events.extend(added);
             } else {
                 let members = format!(r#""output_index":{index},"item":{}"#, item.get());
-                events.push(self.own("response.output_item.done", &members));
+                events.push(self.inserted("response.output_item.done", &members));
             }
         }
         events
     }
 
-    /// The terminal event of the client's response. The items in it would be those of one round only, so it lists none:
-    /// each has had its event.
+    /// Writes the client's terminal event. It lists no items: the backend's list has only those of one round, and the
+    /// client got an event for each item.
     pub(super) fn terminal_event(&mut self, text: &str, members: &RawObject<'_>) -> String {
         let mut splice = Splice::new(text);
         let response = members.get("response").and_then(|raw| Some((raw, RawObject::parse(raw.get()).ok()?)));
         if let Some((raw, response)) = response {
             for (name, first) in IDENTITY.into_iter().zip(&self.identity) {
-                if let (Some(own), Some(first)) = (response.get(name), first) {
-                    splice.replace(own, first.get().to_owned());
+                if let (Some(current), Some(first)) = (response.get(name), first) {
+                    splice.replace(current, first.get().to_owned());
                 }
             }
             if let Some(output) = response.get("output") {
                 splice.replace(output, "[]");
             }
             match (response.get("usage"), self.usage.json()) {
-                (Some(own), Some(sum)) => splice.replace(own, sum),
+                (Some(current), Some(sum)) => splice.replace(current, sum),
                 (None, Some(sum)) => splice.add(raw.get(), format!(r#""usage":{sum}"#)),
                 (_, None) => {}
             }

@@ -1,14 +1,15 @@
 //! Adds citations to the messages that follow a search.
 //!
 //! The annotations of a part are sent as events before the first event that completes it, and are repeated in the
-//! events with the complete part and item, as the public API does.
+//! events with the complete part and item, as in the public API.
 //!
-//! The pages that no text names are cited by the last message of the response. Whether a message is the last one shows
-//! only after its end, so the events that complete it are held back until the next event of an item or the end.
+//! The last message of the response cites the pages whose URLs occur in no text. Only the next event shows whether a
+//! message is the last one, so the events that complete it are held back until another item's event or the terminal
+//! event arrives.
 
 use serde_json::value::RawValue;
 
-use super::{Event, RoundEnd, RoundMerger, place};
+use super::{Event, RoundEnd, RoundMerger, position};
 use crate::protocol::codex::event;
 use crate::protocol::codex::proxy_tools::citations::{PartPosition, UnnamedPages};
 use crate::protocol::json::raw_object::RawObject;
@@ -92,7 +93,7 @@ impl RoundMerger {
         events
     }
 
-    /// The annotations for a part with this content, as events.
+    /// Annotates a part with this content, and returns the events for the annotations.
     fn cite(&mut self, at: PartPosition, item_id: &str, part: &RawObject<'_>, pages: UnnamedPages) -> Vec<String> {
         if !part.list("annotations").is_empty() {
             self.citations.note_annotated(at);
@@ -104,9 +105,9 @@ impl RoundMerger {
     fn annotation_events(&mut self, at: PartPosition, item_id: &str, text: &str, pages: UnnamedPages) -> Vec<String> {
         let added = self.citations.annotate(at, text, pages);
         let event = |(number, annotation): (usize, &String)| {
-            let place = format!(r#"{},"content_index":{}"#, place(item_id, at.0), at.1);
-            let members = format!(r#"{place},"annotation_index":{number},"annotation":{annotation}"#);
-            self.numbers.own("response.output_text.annotation.added", &members)
+            let part = format!(r#"{},"content_index":{}"#, position(item_id, at.0), at.1);
+            let members = format!(r#"{part},"annotation_index":{number},"annotation":{annotation}"#);
+            self.numbers.inserted("response.output_text.annotation.added", &members)
         };
         added.iter().enumerate().map(event).collect()
     }
