@@ -19,7 +19,7 @@ fn with(api: RenderOptions) -> ReplyOptions {
 }
 
 fn bytes(events: &[Value]) -> Vec<Bytes> {
-    // A string stands for itself: an event that isn't JSON.
+    // A string is the data of an event that isn't JSON.
     events.iter().map(|event| event.as_str().map_or_else(|| event.to_string(), str::to_owned).into()).collect()
 }
 

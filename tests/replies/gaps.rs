@@ -9,7 +9,7 @@ use crate::in_every_api::{Answer, answers};
 use crate::runner::split;
 
 fn bytes(events: &[Value]) -> Vec<Bytes> {
-    // A string stands for itself: an event that isn't JSON.
+    // A string is the data of an event that isn't JSON.
     events.iter().map(|event| event.as_str().map_or_else(|| event.to_string(), str::to_owned).into()).collect()
 }
 
@@ -154,7 +154,7 @@ fn deltas_that_contradict_the_complete_text_are_an_error() {
     let events =
         [created(), added(0), delta(0, 0, "one "), delta(0, 0, "three"), done(0, &["one two three"]), completed()];
     for (api, answer) in answers(&bytes(&events)) {
-        // Events with complete texts are passed on.
+        // The Responses API forwards events with complete texts.
         let expected = (api == "responses").then(|| "one two three".to_owned());
         assert_eq!(answer.map(|reported| reported.text), expected, "{api}");
     }
@@ -249,7 +249,7 @@ fn a_response_without_any_one_event_is_complete_or_an_error() {
     assert!(tried > 1000, "only {tried} responses were tried");
 }
 
-/// What happens to an event in transit.
+/// The damage to an event in transit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Arrives,

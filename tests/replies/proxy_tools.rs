@@ -1,4 +1,4 @@
-//! Responses of several rounds in every API: they are complete or an error, and the same as a stream and as a document.
+//! Responses of several rounds in every API: each is complete or an error, and the same as a stream and as a document.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ enum Kind {
     Reasoning,
 }
 
-/// The state before the first round of a response that may search.
+/// A merger for a response that may search, before its first round.
 fn merger() -> RoundMerger {
     let tool = Tool::raw(Cow::Owned(to_raw_value(&json!({"type": "web_search"})).unwrap()));
     let request = Request {
@@ -58,14 +58,14 @@ fn item(kind: Kind, id: &str) -> Value {
     }
 }
 
-/// The events of a round, numbered from 0 as those of the backend.
+/// The backend's events of a round, numbered from 0.
 fn round(number: usize, kinds: &[Kind]) -> Vec<String> {
     let mut events =
         vec![json!({"type": "response.created", "response": {"id": format!("resp_{number}"), "created_at": 7}})];
     for (index, kind) in kinds.iter().enumerate() {
         let id = format!("{number}_{index}");
         let item = item(*kind, &id);
-        let place =
+        let event =
             |kind: &str| json!({"type": kind, "output_index": index, "item_id": item["id"], "content_index": 0});
         let mut begun = item.clone();
         if *kind == Kind::Message {
@@ -73,7 +73,7 @@ fn round(number: usize, kinds: &[Kind]) -> Vec<String> {
         }
         events.push(json!({"type": "response.output_item.added", "output_index": index, "item": begun}));
         if *kind == Kind::Message {
-            let mut delta = place("response.output_text.delta");
+            let mut delta = event("response.output_text.delta");
             delta["delta"] = item["content"][0]["text"].clone();
             events.push(delta);
         }
@@ -88,7 +88,7 @@ fn round(number: usize, kinds: &[Kind]) -> Vec<String> {
     numbered.collect()
 }
 
-/// The events that the client gets.
+/// The events for the client.
 fn merged(rounds: &[Vec<Kind>]) -> Vec<String> {
     let mut merger = merger();
     let mut events = Vec::new();

@@ -1,4 +1,4 @@
-//! In the lite form, which wraps tool names, no reply of any case shows the wrapper.
+//! The lite form adds a namespace to tool names; no reply of any case contains it.
 
 use bytes::Bytes;
 use codex_proxy::command_hint::CommandHint;
@@ -17,7 +17,7 @@ use crate::cases::Case;
 use crate::runner::{document_of, split, stream_of};
 use crate::{CaseDialect, ollama, reply, responses};
 
-/// The namespace that a lite request wraps its tools in.
+/// The namespace that the lite form adds to tools.
 fn namespace() -> ToolNamespace {
     let (headers, models, warnings) = (HeaderMap::new(), Models::default(), Warnings::default());
     let mut context = Context {
@@ -35,7 +35,7 @@ fn namespace() -> ToolNamespace {
     request.lite_effects().unwrap().namespace
 }
 
-/// The events of a lite model: every call of a plain tool is in our namespace.
+/// The events of a case in the lite form: every call of a plain tool has the added namespace.
 fn wrapped(case: &Case) -> Vec<Bytes> {
     let wrap = |data: Bytes| {
         let mut text = String::from_utf8(data.to_vec()).unwrap();
@@ -48,7 +48,7 @@ fn wrapped(case: &Case) -> Vec<Bytes> {
     split([case.upstream_sse.as_slice()]).into_iter().map(wrap).collect()
 }
 
-/// The events after the upstream client; counts those that named the namespace.
+/// The events with the namespace removed, as by the upstream client. Counts the events that contained it.
 fn unwrapped(case: &Case, count: &mut usize) -> Vec<Bytes> {
     let namespace = namespace();
     let reported = wrapped(case).into_iter().map(|data| {

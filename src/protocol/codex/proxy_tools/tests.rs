@@ -36,13 +36,13 @@ fn round(id: &str, items: &[Value], usage: &Value) -> Vec<String> {
         }
         if item["type"] == "message" {
             let text = &item["content"][0]["text"];
-            let place =
+            let event =
                 |kind: &str| json!({"type": kind, "output_index": index, "item_id": item["id"], "content_index": 0});
-            let mut delta = place("response.output_text.delta");
+            let mut delta = event("response.output_text.delta");
             delta["delta"] = text.clone();
-            let mut done = place("response.output_text.done");
+            let mut done = event("response.output_text.done");
             done["text"] = text.clone();
-            let mut part = place("response.content_part.done");
+            let mut part = event("response.content_part.done");
             part["part"] = item["content"][0].clone();
             events.extend([delta, done, part]);
         }
@@ -67,7 +67,7 @@ fn usage(input: u64, cached: u64) -> Value {
     })
 }
 
-/// Passes events on as the client gets them.
+/// Returns the client's events for these events of the backend.
 fn merged(merger: &mut RoundMerger, events: &[String]) -> Vec<String> {
     let one = |event: &String| match merger.accept(event) {
         Merged::Unchanged => vec![event.clone()],
@@ -102,9 +102,9 @@ fn two_rounds(outcome: &ToolOutcome, answer: &str) -> Vec<Value> {
 
 #[test]
 fn a_response_without_calls_passes_unchanged() {
-    let own =
+    let client_call =
         json!({"type": "function_call", "call_id": "call_1", "namespace": "disk", "name": "run", "arguments": "{}"});
-    let mut events = round("resp_1", &[message("hi"), own], &usage(10, 4));
+    let mut events = round("resp_1", &[message("hi"), client_call], &usage(10, 4));
     events.insert(3, r#"{ "type" : "response.tomorrow", "x" : 1.0e2 }"#.to_owned());
     events.insert(4, "no json".to_owned());
     let mut merger = RoundMerger::new(tools());
@@ -175,7 +175,7 @@ fn a_failed_search_is_shown_as_failed() {
 }
 
 #[test]
-fn only_the_last_message_cites_pages_that_no_text_names() {
+fn only_the_last_message_cites_pages_whose_urls_occur_in_no_text() {
     let mut merger = RoundMerger::new(tools());
     merged(&mut merger, &round("resp_1", &[call_item(1)], &usage(1, 0)));
     finished(&mut merger, &found("https://a.example https://b.example"));
@@ -259,8 +259,8 @@ fn an_early_end_runs_no_calls() {
 #[test]
 fn a_round_with_calls_of_the_client_ends_the_response_after_its_searches() {
     let mut merger = RoundMerger::new(tools());
-    let own = json!({"type": "function_call", "call_id": "call_2", "name": "look", "arguments": "{}"});
-    merged(&mut merger, &round("resp_1", &[call_item(1), own], &usage(1, 0)));
+    let client_call = json!({"type": "function_call", "call_id": "call_2", "name": "look", "arguments": "{}"});
+    merged(&mut merger, &round("resp_1", &[call_item(1), client_call], &usage(1, 0)));
     assert!(merger.has_client_calls());
     finished(&mut merger, &found("text"));
     let end: Value = serde_json::from_str(&merger.release_end().unwrap()).unwrap();
@@ -271,9 +271,9 @@ fn a_round_with_calls_of_the_client_ends_the_response_after_its_searches() {
     assert_eq!(serde_json::from_str::<Value>(hidden.output.get()).unwrap(), output);
 }
 
-/// The request is that of the official client, as far as the proxy sends it.
+/// Compares with the members of a captured request that the proxy sends.
 #[test]
-fn a_search_request_is_that_of_the_official_client() {
+fn a_search_request_matches_that_of_the_official_client() {
     let captured = json!({
         "id": "01a221e2-7a63-7041-94e0-045c3e53fea5", "model": "gpt-6.1-sol",
         "commands": {"search_query": [{"q": "rust release"}]},
@@ -283,13 +283,13 @@ fn a_search_request_is_that_of_the_official_client() {
     let settings = settings(r#"{"type":"web_search","external_web_access":false}"#);
     let body = settings.body("01a221e2-7a63-7041-94e0-045c3e53fea5", "gpt-6.1-sol", commands);
     assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), captured);
-    let own = json!({
+    let tool = json!({
         "type": "web_search", "filters": {"allowed_domains": ["a.example"]}, "search_context_size": "high",
         "user_location": {"type": "approximate", "city": "Oslo"},
     });
-    let body: Value = serde_json::from_slice(&self::settings(&own.to_string()).body("s", "m", commands)).unwrap();
+    let body: Value = serde_json::from_slice(&self::settings(&tool.to_string()).body("s", "m", commands)).unwrap();
     for member in ["filters", "search_context_size", "user_location"] {
-        assert_eq!(body["settings"][member], own[member]);
+        assert_eq!(body["settings"][member], tool[member]);
     }
     assert_eq!(body["settings"]["external_web_access"], true);
 }
@@ -312,7 +312,7 @@ fn the_next_body_continues_the_last_one() {
 }
 
 #[test]
-fn each_command_becomes_the_action_that_is_most_like_it() {
+fn each_command_becomes_the_nearest_action() {
     let action = |arguments: &str, sources: &[&str]| -> Value {
         let members = RawObject::parse(arguments).unwrap();
         serde_json::from_str(&super::web_search::action(&members, sources)).unwrap()
@@ -337,7 +337,7 @@ fn each_command_becomes_the_action_that_is_most_like_it() {
 }
 
 #[test]
-fn arguments_that_are_no_object_make_no_request() {
+fn arguments_that_are_not_an_object_are_an_error() {
     for arguments in ["", "[]", "{\"search_query\":"] {
         let mut item = call_item(1);
         item["arguments"] = json!(arguments);
@@ -351,24 +351,23 @@ fn image_settings(tool: &str) -> ImageSettings {
     ImageSettings::read(&RawObject::parse(tool).unwrap())
 }
 
-/// The request is that of the official client.
 #[test]
-fn an_image_request_is_that_of_the_official_client() {
+fn an_image_request_matches_that_of_the_official_client() {
     let captured = json!({"prompt": "a red fox", "background": "opaque", "model": "gpt-image-2", "quality": "auto", "size": "auto"});
     let body = |tool: &str, arguments: &str| -> Value {
         let arguments = RawObject::parse(arguments).unwrap();
         serde_json::from_slice(&image_settings(tool).body(&arguments).unwrap()).unwrap()
     };
     assert_eq!(body("{}", r#"{"prompt":"a red fox","background":"opaque"}"#), captured);
-    let own = body(r#"{"background":"opaque","size":"auto"}"#, r#"{"prompt":"x","background":"auto","size":"1x2"}"#);
-    assert_eq!((&own["background"], &own["size"]), (&json!("opaque"), &json!("1x2")), "the client's settings win");
+    let set = body(r#"{"background":"opaque","size":"auto"}"#, r#"{"prompt":"x","background":"auto","size":"1x2"}"#);
+    assert_eq!((&set["background"], &set["size"]), (&json!("opaque"), &json!("1x2")), "the client's settings first");
     for arguments in ["{}", r#"{"prompt":" "}"#, r#"{"prompt":1}"#] {
         assert!(image_settings("{}").body(&RawObject::parse(arguments).unwrap()).is_err(), "{arguments}");
     }
 }
 
 #[test]
-fn an_image_is_shown_to_the_client_and_not_to_the_model() {
+fn only_the_client_gets_the_image() {
     let mut merger = RoundMerger::new(vec![ProxyTool::ImageGeneration(image_settings("{}"))]);
     let mut item = call_item(1);
     (item["namespace"], item["name"]) = (json!("image_gen"), json!("imagegen"));

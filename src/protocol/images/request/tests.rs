@@ -77,7 +77,7 @@ fn members_that_would_change_the_image_are_refused_by_name() {
 }
 
 #[test]
-fn hints_that_the_backend_has_no_member_for_are_reported() {
+fn unsupported_hints_are_reported() {
     for (name, value, warning) in [
         ("response_format", json!("url"), Some("clamped:response_format")),
         ("response_format", json!("b64_json"), None),
