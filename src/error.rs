@@ -13,7 +13,7 @@ use http::HeaderMap;
 
 use crate::clock::rfc3339;
 use crate::excerpt::{MESSAGE_CHARACTERS, excerpt};
-use crate::token_source::AuthError;
+use crate::token_source::{AuthError, CredentialSource};
 pub use refusal::{Reason, Refusal};
 
 /// Any failure of a client's request.
@@ -106,8 +106,17 @@ pub enum ProxyError {
         instead: &'static str,
     },
     /// Client keys are configured, and the client sent none or a wrong one.
-    #[error("a valid API key of this proxy is required ('Authorization: Bearer', 'x-api-key' or 'api-key')")]
-    KeyRequired,
+    #[error(
+        "a valid API key of this proxy is required ({})",
+        match .credentials {
+            CredentialSource::Store => "'Authorization: Bearer', 'x-api-key' or 'api-key'",
+            CredentialSource::Client => "'x-api-key' or 'api-key'",
+        }
+    )]
+    KeyRequired {
+        /// Whose login requests are sent with: a client's own one takes the header `Authorization`.
+        credentials: CredentialSource,
+    },
     /// The `Host` header is neither loopback, nor the configured address, nor in `allowed_hosts`.
     #[error("host '{host}' is not allowed; if it is yours, add it to the setting allowed_hosts")]
     ForeignHost {
@@ -346,6 +355,8 @@ pub enum Fault {
     ClientVersion,
     /// The access token was refused, even after recovery.
     Unauthorized,
+    /// The access token that the client sent itself was refused.
+    ClientUnauthorized,
     /// The account lacks permission.
     Permission,
     /// The body is too large for the backend.

@@ -58,6 +58,11 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Returns whose login the tokens are.
+    fn credentials(&self) -> CredentialSource {
+        CredentialSource::Store
+    }
+
     /// Returns how many refreshes there were, by outcome.
     fn refreshes(&self) -> RefreshCounts {
         RefreshCounts::default()
@@ -78,9 +83,22 @@ pub trait TokenSource: Send + Sync + fmt::Debug {
     }
 }
 
+/// Whose login requests are sent with (`upstream.credentials`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "lower")]
+pub enum CredentialSource {
+    /// One of the credential store.
+    #[default]
+    Store,
+    /// That of each client, which sends its own access token.
+    Client,
+}
+
 /// The state of a session whose access token can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionState {
+    /// There is no session here: each client sends its own access token.
+    ByClient,
     /// The access token is refreshed as needed.
     Working,
     /// The access token works until it expires; the issuer has permanently refused to refresh it.
@@ -139,6 +157,21 @@ pub struct AccountChoice {
 /// Why there is no token. Messages end with the command that fixes it, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
+    /// Clients send their own access tokens, so there is no other one.
+    #[error(
+        "clients sign in themselves (upstream.credentials = \"client\"), so there is no login here: to use one, remove \
+         the setting"
+    )]
+    ByClient,
+    /// The access token that a client has to send is missing or can't be used.
+    #[error(
+        "the header Authorization must hold your ChatGPT access token (setting upstream.credentials = \"client\"), and \
+         {what}; a key of this proxy belongs in x-api-key"
+    )]
+    ClientTokenUnusable {
+        /// What is wrong with it, as the rest of a sentence.
+        what: String,
+    },
     /// No account is signed in.
     #[error("not signed in: run `{}`", command("login"))]
     SignedOut,

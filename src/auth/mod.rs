@@ -2,13 +2,14 @@
 //!
 //! The [`Store`] holds the credentials of all accounts. [`Accounts`] returns bearer tokens and refreshes them before
 //! they expire. [`Login`], [`DeviceLogin`], [`import`] and [`logout`] change which accounts are signed in, and
-//! [`status`] reports them. Only [`Issuer`] calls the issuer. A refresh token is single-use: code that sends one holds
+//! [`status`] reports them. A [`ClientLogin`] is the token that a client sends itself. Only [`Issuer`] calls the issuer. A refresh token is single-use: code that sends one holds
 //! the store's lock, reads the store first, and stores the new tokens before it does anything else. No token, e-mail
 //! address or account id gets into the log or an error.
 
 mod access_token;
 mod accounts;
 mod claims;
+mod client_login;
 mod credential;
 mod env_token;
 mod import;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 
 pub use self::access_token::{AccessToken, AccessTokenError, UnusableToken, adopt};
 pub use self::accounts::{Accounts, activate};
+pub use self::client_login::{ClientLogin, ClientLogins};
 pub use self::credential::{Credential, Ownership, RenewalRefusal, Staleness, TokenResponse, TokenResponseError};
 pub use self::env_token::EnvToken;
 pub use self::import::{ImportError, ImportMode, import};

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::exit::Failure;
 use super::output::eprint;
 use crate::auth::{self, AccessToken, Accounts, EnvToken, Issuer, Keyring, Store};
 use crate::clock::{Clock, CorrectedClock, SystemClock};
 use crate::config::{Config, Environment};
 use crate::net::HttpClient;
+use crate::token_source::{AuthError, CredentialSource};
 use crate::upstream::{self, Upstream};
 
 /// How long the daemon waits for a keyring that is locked or hangs.
@@ -66,11 +68,22 @@ pub(super) fn accounts(context: &Context, config: &Config, env_token: Option<Env
     }
 }
 
+/// Fails if clients send their own logins, for commands that need a login here.
+pub(super) fn require_own_login(config: &Config) -> Result<(), Failure> {
+    match config.credentials {
+        CredentialSource::Store => Ok(()),
+        CredentialSource::Client => Err(Failure::Auth(AuthError::ByClient)),
+    }
+}
+
 /// Returns the upstream settings. Unless configured, the client version is that of the installed Codex CLI.
 pub(super) fn upstream_settings(config: &Config) -> upstream::Settings {
     let installed = || upstream::version::installed(config.search_path.as_deref()?);
     let settings = config.upstream.clone();
-    upstream::Settings { client_version: settings.client_version.clone().or_else(installed), ..settings }
+    // The file names the account, if only as a hash.
+    let catalogue_file = settings.catalogue_file.clone().filter(|_| config.credentials == CredentialSource::Store);
+    let client_version = settings.client_version.clone().or_else(installed);
+    upstream::Settings { client_version, catalogue_file, ..settings }
 }
 
 /// Loads the saved model catalog, if it is that of the account in use. Makes no request.

@@ -64,12 +64,14 @@ impl Failure {
         match self {
             Self::Settings(_) | Self::Usage(_) => Exit::WrongUsage,
             Self::Auth(
-                AuthError::SignedOut
+                AuthError::ByClient
+                | AuthError::SignedOut
                 | AuthError::NoActiveAccount
                 | AuthError::UnknownAccount { .. }
                 | AuthError::Ended { .. }
                 | AuthError::BorrowedEnded { .. }
-                | AuthError::EnvTokenUnusable { .. },
+                | AuthError::EnvTokenUnusable { .. }
+                | AuthError::ClientTokenUnusable { .. },
             ) => Exit::SignedOut,
             Self::Auth(
                 AuthError::Store { .. }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::color::Coloring;
-use super::context::{Context, accounts, env_token, load_saved_catalogue, upstream_settings};
+use super::context::{Context, accounts, env_token, load_saved_catalogue, require_own_login, upstream_settings};
 use super::exit::{Exit, Failure};
 use super::output::{eprint, print, print_json};
 use super::progress;
@@ -56,6 +56,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     let upstream = Upstream::new(upstream_settings(&config), context.http.clone(), Arc::new(tokens.clone()));
     load_saved_catalogue(&upstream, &context, &config, env_token.as_ref()).await;
     if options.refresh {
+        require_own_login(&config)?;
         let refreshed = progress::during("requesting the list of models", upstream.refresh_catalogue()).await;
         tokens.settle().await;
         refreshed.map_err(failed)?;

@@ -32,6 +32,7 @@ pub use value::{LogFormat, LogLevel};
 use crate::endpoint::Endpoint;
 use crate::protocol::{chat, models, responses};
 use crate::secret::Secret;
+use crate::token_source::CredentialSource;
 use crate::{auth, history, net, server, upstream};
 
 /// The command-line flags that override settings.
@@ -58,6 +59,8 @@ pub struct Config {
     pub net: net::Settings,
     /// The backend.
     pub upstream: upstream::Settings,
+    /// Whose login requests are sent with (`upstream.credentials`).
+    pub credentials: CredentialSource,
     /// Sign-in and tokens.
     pub auth: auth::Settings,
     /// Address, limits and timeouts of the daemon.

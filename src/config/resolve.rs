@@ -14,7 +14,7 @@ use super::value::Setting as _;
 use super::{Config, LogFile, LogSettings};
 use crate::endpoint::{Endpoint, EndpointError, Trust};
 use crate::protocol::{chat, models, responses};
-use crate::token_source::AccountChoice;
+use crate::token_source::{AccountChoice, CredentialSource};
 use crate::{auth, history, net, server, upstream};
 
 /// Builds the configuration, and adds its errors to `errors`. `None` if `upstream.url` or `auth.url` is invalid. The
@@ -30,6 +30,7 @@ pub(super) fn resolve(
     let issuer = endpoint(&values.auth_url, "auth.url", trust, errors);
     check_keys(&values, errors);
     check_memory(&values, errors);
+    check_accounts(&values, errors);
     let event_limit_bytes = event_limit(&values, errors);
     if let Some(file) = absolute_path(&values.credentials) {
         paths.credentials = file;
@@ -54,6 +55,7 @@ pub(super) fn resolve(
             ca_file: absolute_path(&values.ca_file),
             proxy: values.proxy.value.0,
         },
+        credentials: values.credentials_of.value,
         auth: auth::Settings {
             issuer,
             client_id: values.client_id.value.0,
@@ -232,6 +234,24 @@ fn check_memory(values: &ResolvedValues, errors: &mut ConfigErrors) {
     };
     let (memory, body) = (memory.value.show(), body.value.show());
     errors.add(source.clone(), key, format!("limits.memory ({memory}) must be at least limits.body ({body})"));
+}
+
+const NO_ACCOUNT: &str = "upstream.credentials is \"client\", so each request uses the account of its client";
+
+/// Checks that no account is selected if clients send their own logins.
+fn check_accounts(values: &ResolvedValues, errors: &mut ConfigErrors) {
+    if values.credentials_of.value == CredentialSource::Store {
+        return;
+    }
+    if account(&values.account).is_some() && !matches!(values.account.source, ValueSource::Flag(_)) {
+        errors.add(values.account.source.clone(), "account", format!("{NO_ACCOUNT}; remove this setting"));
+    }
+    let bound = values.keys.value.keys.iter().filter(|key| key.account.is_some());
+    let names: Vec<_> = bound.map(|key| key.name.as_str()).collect();
+    if !names.is_empty() && !errors.has_error("keys") {
+        let message = format!("{NO_ACCOUNT}; remove `account` from these keys: {}", names.join(", "));
+        errors.add(values.keys.source.clone(), "keys", message);
+    }
 }
 
 /// Returns the size limit of events in bytes.

@@ -23,6 +23,7 @@ use crate::history::UsageStore;
 use crate::protocol::chat::ReasoningField;
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
+use crate::token_source::CredentialSource;
 use crate::upstream::{AcceptEncoding, BodyForm, Compression, Transport};
 
 /// A value and its source.
@@ -135,6 +136,7 @@ keys! {
     account: OptionalText = "account", "", [];
     upstream_url: NonEmptyText = "upstream.url", "https://chatgpt.com/backend-api/codex",
         ["CHATGPT_API_BASE", "OPENAI_CHATGPT_API_BASE"];
+    credentials_of: CredentialSource = "upstream.credentials", "store", [];
     transport: Transport = "upstream.transport", "sse", [];
     upstream_body: BodyForm = "upstream.body", "auto", [];
     compression: Compression = "upstream.compression", "auto", [];

@@ -18,6 +18,7 @@ use crate::protocol::chat::ReasoningField;
 use crate::protocol::models::{Effort, RouteCondition};
 use crate::protocol::responses::Store;
 use crate::protocol::tokens::TokenLimit;
+use crate::token_source::CredentialSource;
 use crate::upstream::{AcceptEncoding, BodyForm, Compression, Transport};
 
 /// The longest duration that a setting can have. Adding it to the current time never overflows.
@@ -124,6 +125,7 @@ fn name<T: ValueEnum>(value: &T) -> String {
 
 impl NamedChoice for BodyForm {}
 impl NamedChoice for Compression {}
+impl NamedChoice for CredentialSource {}
 impl NamedChoice for AcceptEncoding {}
 impl NamedChoice for Effort {}
 impl NamedChoice for LogFormat {}

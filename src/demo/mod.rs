@@ -18,11 +18,12 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, rfc3339};
 use crate::secret::Secret;
 use issuer::Sessions;
 
@@ -93,6 +94,20 @@ impl Demo {
             refresh_token: Secret::new(tokens.refresh_token),
             account_id: issuer::ACCOUNT_ID.to_owned(),
         }
+    }
+
+    /// Creates a login for a client that signs in itself, in the form of the Codex CLI's `auth.json`.
+    #[must_use]
+    pub fn client_login(&self) -> String {
+        let tokens = self.sessions.sign_in(issuer::TOKEN_LIFETIME);
+        let tokens = json!({
+            "id_token": tokens.id_token, "access_token": tokens.access_token, "refresh_token": tokens.refresh_token,
+            "account_id": issuer::ACCOUNT_ID,
+        });
+        let last_refresh = rfc3339(self.sessions.now());
+        let login =
+            json!({ "auth_mode": "chatgpt", "OPENAI_API_KEY": null, "tokens": tokens, "last_refresh": last_refresh });
+        login.to_string()
     }
 }
 

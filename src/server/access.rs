@@ -31,6 +31,7 @@ use crate::endpoint::is_local;
 use crate::error::{ProxyError, Refusal};
 use crate::excerpt::{NAME_CHARACTERS, excerpt};
 use crate::socket_owner::{Peer, PeerUser};
+use crate::token_source::CredentialSource;
 
 /// The path of the page.
 pub(super) const PAGE: &str = "/";
@@ -114,6 +115,8 @@ pub(super) struct AccessPolicy {
     pub(super) own_addresses: Arc<[IpAddr]>,
     pub(super) source: ConnectionSource,
     pub(super) backend: Backend,
+    /// Whose login requests are sent with.
+    pub(super) credentials: CredentialSource,
     pub(super) refusals: Arc<Refusals>,
 }
 
@@ -176,7 +179,7 @@ impl AccessPolicy {
         }
         let key = key.or_else(|| self.basic_auth_key(request));
         if self.requires_key() && key.is_none() && !is_health_check(request.uri.path()) {
-            return Err(ProxyError::KeyRequired);
+            return Err(ProxyError::KeyRequired { credentials: self.credentials });
         }
         if request.method == Method::POST && !has_json_body(&request.headers) && !multipart::is_accepted(request) {
             return Err(ProxyError::UnsupportedMediaType { expected: multipart::expected_body(request) });
@@ -213,7 +216,7 @@ impl AccessPolicy {
 
     /// The key in a header that a page can't set without a preflight.
     fn header_key(&self, headers: &HeaderMap) -> Option<&ClientKey> {
-        self.find_key(presented_key(headers)?)
+        self.find_key(presented_key(headers, self.credentials)?)
     }
 
     /// The key that a browser sent as the password for the page.
@@ -316,13 +319,14 @@ pub(super) fn authority(request: &Parts) -> &str {
     request.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default()
 }
 
-/// The text of the key in `Authorization: Bearer`, `x-api-key` or `api-key`.
-fn presented_key(headers: &HeaderMap) -> Option<&str> {
+/// The text of the key in `Authorization: Bearer`, `x-api-key` or `api-key`; not in the first if it has the client's own
+/// login.
+fn presented_key(headers: &HeaderMap, credentials: CredentialSource) -> Option<&str> {
     let bearer = |text: &'_ str| text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let from_authorization = authorization.filter(|text| bearer(text)).and_then(|text| text.get(7..)).map(str::trim);
     let other = || ["x-api-key", "api-key"].iter().find_map(|name| headers.get(*name)?.to_str().ok());
-    from_authorization.or_else(other)
+    from_authorization.filter(|_| credentials == CredentialSource::Store).or_else(other)
 }
 
 /// The password of HTTP Basic authentication; the user name is ignored.

@@ -1,18 +1,23 @@
 //! Selects the account of a request: the one its key is bound to, else the one named by the `x-proxy-account` header,
 //! else the active one. A header that names another account than the key's is refused. (A request that continues a
-//! stored response prefers that response's account to the active one; see `handler`.)
+//! stored response prefers that response's account to the active one; see `handler`.) With `upstream.credentials =
+//! "client"` it is the account of the access token in the request's headers.
 //!
 //! There is no rotation and no failover: a request for an account that isn't signed in is refused. A key may be limited
 //! to a share of the account's quota.
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 
+use super::Services;
 use super::access::ClientKey;
 use super::handler::key_name;
+use crate::auth::ClientLogin;
 use crate::error::{ProxyError, Refusal};
-use crate::token_source::{AccountChoice, AuthError, Bearer, TokenSource};
+use crate::token_source::{AccountChoice, AuthError, Bearer, CredentialSource, TokenSource};
 use crate::upstream::Upstream;
 
 const HEADER: &str = "x-proxy-account";
@@ -48,11 +53,15 @@ pub(super) async fn check_share(request: &Parts, upstream: &Upstream, bearer: &B
     upstream.check_reserve(bearer, key_name(request).unwrap_or_default(), *percent).await
 }
 
-/// The tokens of the account that the request's key or header selects; `None`: neither selects one.
-pub(super) async fn tokens(
-    request: &Parts,
-    tokens: &dyn TokenSource,
-) -> Result<Option<Arc<dyn TokenSource>>, ProxyError> {
+/// The tokens of the account that the request's key or header selects, or that the client itself is signed in with;
+/// `None`: the request selects none. Requests the model catalog of a client's account if it is due.
+pub(super) async fn tokens(request: &Parts, services: &Services) -> Result<Option<Arc<dyn TokenSource>>, ProxyError> {
+    let tokens = services.tokens.as_ref();
+    if tokens.credentials() == CredentialSource::Client {
+        let login = client_login(request)?;
+        services.upstream.refresh_catalogue_of(login.bearer()).await;
+        return Ok(Some(Arc::new(login)));
+    }
     let bound = request.extensions.get::<KeyAccount>();
     if let Some(choice) = header_choice(request)? {
         if bound.is_some_and(|KeyAccount(bound)| bound.account_id != choice.account_id) {
@@ -73,6 +82,43 @@ pub(super) async fn tokens(
         Some(KeyAccount(choice)) => tokens.choose(choice).await.map(Some).map_err(ProxyError::Auth),
         None => Ok(None),
     }
+}
+
+/// The tokens for requests of our own on behalf of a request that needs none, such as one for the quota: those of the
+/// client if it sends them, else those of the active account.
+pub(super) fn optional_tokens(headers: &HeaderMap, services: &Services) -> Arc<dyn TokenSource> {
+    let stored = || Arc::clone(&services.tokens);
+    match services.tokens.credentials() {
+        CredentialSource::Store => stored(),
+        CredentialSource::Client => login_of_headers(headers).map_or_else(|_| stored(), |login| Arc::new(login) as _),
+    }
+}
+
+/// Requests the model catalog of the client's account if it is due and the client sends its login. Otherwise, the
+/// catalog is refreshed in the background.
+pub(super) async fn refresh_catalogue(headers: &HeaderMap, services: &Services) {
+    if services.tokens.credentials() == CredentialSource::Client
+        && let Ok(login) = login_of_headers(headers)
+    {
+        services.upstream.refresh_catalogue_of(login.bearer()).await;
+    }
+}
+
+/// The login that a client sends itself.
+fn client_login(request: &Parts) -> Result<ClientLogin, ProxyError> {
+    if request.headers.contains_key(HEADER) {
+        let message = format!(
+            "clients sign in themselves (setting upstream.credentials = \"client\"), so no account can be selected; send \
+             the request without the header {HEADER}"
+        );
+        return Err(Refusal::coded("account_not_selectable", HEADER, message));
+    }
+    login_of_headers(&request.headers).map_err(ProxyError::Auth)
+}
+
+fn login_of_headers(headers: &HeaderMap) -> Result<ClientLogin, AuthError> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
+    ClientLogin::of_headers(text(AUTHORIZATION.as_str()), text("chatgpt-account-id"))
 }
 
 fn header_choice(request: &Parts) -> Result<Option<AccountChoice>, ProxyError> {

@@ -36,6 +36,9 @@ struct Ready {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// `client` if clients sign in themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sign_in: Option<&'static str>,
     /// Why the access token can't be refreshed, with the command that fixes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
@@ -53,20 +56,21 @@ pub(super) async fn health(State(services): State<Arc<Services>>) -> Response {
     json(&Health { status: "ok", version, demo, replay, instance, requires_key, drift, omitted })
 }
 
-/// `GET /ready`. Responds 200 if a token is available, with a warning if the session can't be refreshed; otherwise 503
-/// with the reason.
+/// `GET /ready`. Responds 200 if a token is available or clients send their own, with a warning if the session can't be
+/// refreshed; otherwise 503 with the reason.
 pub(super) async fn ready(State(services): State<Arc<Services>>) -> Response {
     match services.tokens.check().await {
         Ok(state) => {
             let expires_at = match &state {
                 SessionState::Ending { expires_at: Some(end), .. } => Some(rfc3339(*end)),
-                SessionState::Working | SessionState::Ending { expires_at: None, .. } => None,
+                SessionState::ByClient | SessionState::Working | SessionState::Ending { expires_at: None, .. } => None,
             };
-            json(&Ready { status: "ready", reason: None, warning: state.warning(), expires_at })
+            let sign_in = (state == SessionState::ByClient).then_some("client");
+            json(&Ready { status: "ready", reason: None, sign_in, warning: state.warning(), expires_at })
         }
         Err(error) => {
             let reason = Some(error.to_string());
-            let ready = Ready { status: "not ready", reason, warning: None, expires_at: None };
+            let ready = Ready { status: "not ready", reason, sign_in: None, warning: None, expires_at: None };
             let mut response = json(&ready);
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response.headers_mut().extend(error_response::headers(&ProxyError::Auth(error), Retry::Open));

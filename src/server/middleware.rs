@@ -25,6 +25,7 @@ use super::request_log::RequestId;
 use super::{Backend, LiveSettings, account, cors, page, unsupported};
 use crate::error::ProxyError;
 use crate::history::ResponseOwner;
+use crate::token_source::CredentialSource;
 
 /// The inputs of an [`AccessPolicy`].
 #[derive(Clone, Debug)]
@@ -32,6 +33,7 @@ pub(super) struct PolicySource {
     pub(super) live: watch::Receiver<Arc<LiveSettings>>,
     pub(super) own_addresses: Arc<[IpAddr]>,
     pub(super) backend: Backend,
+    pub(super) credentials: CredentialSource,
     pub(super) refusals: Arc<Refusals>,
 }
 
@@ -43,8 +45,8 @@ pub(super) async fn attach_policy(
     next: Next,
 ) -> Response {
     let live = Arc::clone(&config.live.borrow());
-    let PolicySource { own_addresses, backend, refusals, .. } = config;
-    let policy = Arc::new(AccessPolicy { live, own_addresses, source, backend, refusals });
+    let PolicySource { own_addresses, backend, credentials, refusals, .. } = config;
+    let policy = Arc::new(AccessPolicy { live, own_addresses, source, backend, credentials, refusals });
     let origin = policy.allowed_origin(request.headers()).cloned();
     request.extensions_mut().insert(Arc::clone(&policy));
     let mut response = next.run(request).await;
@@ -89,12 +91,13 @@ pub(super) async fn authorize(
         }
         Err(error) => {
             policy.refusals.note(&error);
-            let requires_key = matches!(error, ProxyError::KeyRequired);
+            let requires_key = matches!(error, ProxyError::KeyRequired { .. });
             if requires_key && page::is_page_request(&parts) {
                 return page::key_required();
             }
             let mut response = refuse_unread(&error, Request::from_parts(parts, body)).await;
-            if requires_key {
+            // A bearer token is the client's own login if clients sign in themselves, and not the key.
+            if requires_key && policy.credentials == CredentialSource::Store {
                 response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             response

@@ -11,9 +11,9 @@ use http::header::ETAG;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::Services;
 use super::api_flavor::{ApiFlavor, refuse};
 use super::http_response::{json, json_response};
+use super::{Services, account};
 use crate::error::{Fault, ProxyError, UpstreamFailure};
 use crate::protocol::models::{Effort, Model, Models};
 use crate::upstream::CatalogueDocument;
@@ -62,6 +62,7 @@ impl<'m> ModelObject<'m> {
 /// `GET /v1/models`. With the query parameter `client_version`, which the Codex CLI sends: the catalog as the backend
 /// sent it. For Anthropic clients: a page in Anthropic's format.
 pub(super) async fn list(State(services): State<Arc<Services>>, request: Request) -> Response {
+    account::refresh_catalogue(request.headers(), &services).await;
     let query = request.uri().query().unwrap_or_default().as_bytes();
     if url::form_urlencoded::parse(query).any(|(name, _)| name == "client_version") {
         return codex_catalogue(services.upstream.catalogue_document());
@@ -95,6 +96,7 @@ pub(super) async fn retrieve(
 ) -> Response {
     // Bytes that aren't UTF-8 match no model.
     let Path(id) = id.unwrap_or_else(|_| Path(String::from(char::REPLACEMENT_CHARACTER)));
+    account::refresh_catalogue(request.headers(), &services).await;
     let models = services.models();
     match (find(&models, &id), ApiFlavor::of(&request)) {
         (Some(model), ApiFlavor::OpenAi | ApiFlavor::Ollama) => json(&ModelObject::new(&id, model)),

@@ -91,6 +91,7 @@ pub(super) fn service(
         live: services.live.clone(),
         own_addresses,
         backend: services.backend,
+        credentials: services.tokens.credentials(),
         refusals: Arc::clone(&state.refusals),
     };
     Router::new()

@@ -112,7 +112,7 @@ impl<A: SideApi> SideEndpoint<A> {
     }
 
     async fn run(&self, parts: Parts, body: Body, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
-        let chosen = account::tokens(&parts, self.services.tokens.as_ref()).await?;
+        let chosen = account::tokens(&parts, &self.services).await?;
         let limits = BodyLimits::new(self.limits, &self.state.memory);
         let BufferedBody { bytes: body, memory: body_memory } = if is_multipart(&parts.headers) {
             body::read_unchanged(&parts.headers, body, &limits).await?

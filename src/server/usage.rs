@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use axum::extract::{Query, Request};
 use axum::response::Response;
+use http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use super::access::OwnUsage;
@@ -19,7 +20,7 @@ use super::active_requests::RequestStatus;
 use super::api_flavor::refuse;
 use super::http_response::json;
 use super::state::ServerState;
-use super::{Backend, Services};
+use super::{Backend, Services, account};
 use crate::blocking::off_thread;
 use crate::clock::{Clock as _, SystemClock, rfc3339};
 use crate::error::Refusal;
@@ -58,15 +59,10 @@ struct UsageQuery {
 }
 
 impl Snapshot {
-    /// Takes a snapshot. `since` is the first day of the totals; default: the last thirty days. With `own`, it contains
-    /// only the usage that this key may see.
-    pub(super) async fn take(
-        services: &Services,
-        state: &ServerState,
-        since: Option<Day>,
-        own: Option<&OwnUsage>,
-    ) -> Self {
-        services.upstream.refresh_quota(services.tokens.as_ref()).await;
+    /// Takes a snapshot for a request, with what its key may see. `since` is the first day of the totals; default: the
+    /// last thirty days.
+    pub(super) async fn take(services: &Services, state: &ServerState, since: Option<Day>, request: &Parts) -> Self {
+        services.upstream.refresh_quota(account::optional_tokens(&request.headers, services).as_ref()).await;
         let since = since.unwrap_or_else(|| services.totals.today().back(DEFAULT_DAYS - 1));
         let all = Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -77,7 +73,7 @@ impl Snapshot {
             conversations: services.conversations.latest(),
             requests: state.active_requests.list(),
         };
-        match own {
+        match request.extensions.get::<OwnUsage>() {
             Some(own) => all.limited_to(own),
             None => all,
         }
@@ -104,7 +100,8 @@ pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, reque
         },
         Err(_) => return refuse(&Refusal::invalid("since", "the query string is not valid"), &request),
     };
-    let snapshot = Snapshot::take(&services, &state, since, request.extensions().get()).await;
+    let (parts, _) = request.into_parts();
+    let snapshot = Snapshot::take(&services, &state, since, &parts).await;
     json(&snapshot)
 }
 

@@ -83,6 +83,8 @@ pub use websocket::Transport;
 const CATALOGUE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Time limit for the whole response; `first_event_timeout` applies if it is shorter.
 const CATALOGUE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit of a refresh that client requests wait for.
+const CLIENT_CATALOGUE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CATALOGUE_BYTES: usize = 16 * 1024 * 1024;
 /// Delay after a failed refresh. It doubles with each further failure, up to the interval.
 const CATALOGUE_BACKOFF: Duration = Duration::from_secs(10);
@@ -249,6 +251,33 @@ impl Upstream {
     /// belongs to another account.
     pub async fn refresh_catalogue(&self) -> Result<(), ProxyError> {
         self.with_active_token(async |bearer| self.fetch_catalogue(bearer).await).await
+    }
+
+    /// Makes the catalog of this token's account the current one, and requests it if it is missing, old or reported as
+    /// changed. For clients that send their own token: there is none for [`Self::keep_catalogue`]. Takes at most five
+    /// seconds; concurrent callers share one request. Failures are only logged.
+    pub async fn refresh_catalogue_of(&self, bearer: &Bearer) {
+        if self.player.is_some() {
+            return;
+        }
+        let key = CatalogueKey::new(&self.version, &bearer.account.id);
+        self.catalogue.select(&key);
+        if !self.catalogue.is_due(&key, CATALOGUE_INTERVAL, CATALOGUE_BACKOFF) {
+            return;
+        }
+        let refresh = async {
+            let Ok(_turn) = self.catalogue.refreshing.acquire().await else { return };
+            self.catalogue.select(&key);
+            if !self.catalogue.is_due(&key, CATALOGUE_INTERVAL, CATALOGUE_BACKOFF) {
+                return;
+            }
+            self.catalogue.note_attempt(key.clone());
+            if let Err(error) = self.fetch_catalogue(bearer).await {
+                tracing::debug!(cause = error.loggable(), "the model catalog could not be refreshed");
+            }
+        };
+        // A request that was cut off by the limit counts as a failed attempt.
+        let _ = timeout(CLIENT_CATALOGUE_TIMEOUT, refresh).await;
     }
 
     /// Makes a request with the active account's token, and once more if that token is refused and replaced.

@@ -108,7 +108,7 @@ impl<'r> Pending<'r> {
     /// The failure, if another attempt can't help or no retry is left; the token source's error if the backend refused
     /// the token and no other is available.
     pub async fn retry(&mut self, error: ProxyError) -> Result<(), ProxyError> {
-        let upstream = self.upstream;
+        let (upstream, error) = (self.upstream, self.token.attributed(error));
         let retry = upstream.next_attempt(Some(&self.request.model), &mut self.token, &error);
         let Some(retry) = retry else { return Err(error) };
         match retry.change {

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use super::Upstream;
 use super::retry_policy::{RetryBudget, random_jitter};
-use crate::error::ProxyError;
-use crate::token_source::{AuthError, Bearer, BoxFuture, RECOVERY_DELAY, TokenSource};
+use crate::error::{Fault, ProxyError};
+use crate::token_source::{AuthError, Bearer, BoxFuture, CredentialSource, RECOVERY_DELAY, TokenSource};
 
 /// How often a request's refused token is replaced: by one that another process has stored, then by a refreshed one.
 const MAX_RECOVERIES: u32 = 2;
@@ -99,6 +99,18 @@ impl RequestToken {
             self.bearer = clone.bearer;
             self.recoveries = clone.recoveries;
         }
+    }
+
+    /// Returns the error of an attempt as the request's own. If the backend has refused a token that the client sent
+    /// itself, only the client can replace it.
+    pub(super) fn attributed(&self, mut error: ProxyError) -> ProxyError {
+        if self.source.credentials() == CredentialSource::Client
+            && let ProxyError::Upstream(failure) = &mut error
+            && failure.fault == Fault::Unauthorized
+        {
+            failure.fault = Fault::ClientUnauthorized;
+        }
+        error
     }
 
     /// Whether the token was never replaced.

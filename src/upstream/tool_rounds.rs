@@ -354,7 +354,10 @@ fn ends_response(error: &ProxyError) -> bool {
     match error {
         ProxyError::Auth(_) => true,
         ProxyError::Upstream(failure) => {
-            matches!(failure.fault, Fault::UsageLimit | Fault::InsufficientQuota | Fault::Unauthorized)
+            matches!(
+                failure.fault,
+                Fault::UsageLimit | Fault::InsufficientQuota | Fault::Unauthorized | Fault::ClientUnauthorized
+            )
         }
         _ => false,
     }

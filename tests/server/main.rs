@@ -30,6 +30,7 @@ mod fake;
 #[path = "../support/issuer.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
 mod fake_issuer;
+mod gateway;
 mod images;
 mod input;
 mod key_shares;

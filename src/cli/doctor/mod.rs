@@ -23,6 +23,7 @@ use super::exit::{Exit, Failure};
 use super::output::{print, print_json};
 use super::progress;
 use crate::config::{Config, ConfigErrors, Environment};
+use crate::token_source::CredentialSource;
 use crate::upstream::{self, Upstream};
 use connectivity::Probe;
 use finding::{Check, Finding, Severity};
@@ -70,7 +71,7 @@ async fn examine(config: &Config, environment: &Environment) -> Diagnosis {
     // Before the store is read, because reading makes its file private.
     findings.extend(machine::files(config, environment));
     let context = Context::of_daemon(config);
-    let env_token = env_token(environment);
+    let env_token = if config.credentials == CredentialSource::Client { None } else { env_token(environment) };
     let tokens = accounts(&context, config, env_token.clone());
     let settings = upstream::Settings { catalogue_file: None, ..upstream_settings(config) };
     let upstream = Upstream::new(settings, context.http.clone(), Arc::new(tokens.clone()));

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::ProxyError;
 use crate::fs::{directory_of, resolve};
 use crate::protocol::models::{Models, Rules};
-use crate::token_source::AuthError;
+use crate::token_source::{AuthError, CredentialSource};
 use crate::upstream::Upstream;
 
 /// The login, as stored on this machine.
@@ -24,14 +24,21 @@ pub(super) struct Session<'e> {
     env_token: Option<&'e EnvToken>,
     /// Path of the credential file.
     credentials: PathBuf,
+    /// Whose login requests use.
+    source: CredentialSource,
     now: SystemTime,
 }
 
 impl<'e> Session<'e> {
     pub(super) async fn load(context: &Context, config: &Config, env_token: Option<&'e EnvToken>) -> Self {
         let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.as_str());
-        let status = in_time(auth::status(&context.store, context.clock.as_ref(), chosen)).await;
-        Self { status, env_token, credentials: resolve(&config.auth.credentials), now: context.clock.now() }
+        let source = config.credentials;
+        let status = match source {
+            CredentialSource::Store => in_time(auth::status(&context.store, context.clock.as_ref(), chosen)).await,
+            CredentialSource::Client => None,
+        };
+        let credentials = resolve(&config.auth.credentials);
+        Self { status, env_token, credentials, source, now: context.clock.now() }
     }
 
     /// Reads the store again: the check may have refreshed the token, or stored that the issuer refused.
@@ -58,6 +65,9 @@ impl<'e> Session<'e> {
 
     /// Whether there is a usable login that the backend doesn't refuse; `None` if that can't be determined.
     pub(super) fn is_signed_in(&self, check: Option<&AccountCheck>) -> Option<bool> {
+        if self.source == CredentialSource::Client {
+            return Some(true);
+        }
         let is_refused = check.is_some_and(|check| check.state == Verdict::Refused);
         let is_good = match (self.env_token, &self.status) {
             (Some(env_token), _) => {
@@ -70,7 +80,14 @@ impl<'e> Session<'e> {
     }
 
     pub(super) fn findings(&self, check: Option<&AccountCheck>) -> Vec<Finding> {
-        vec![self.store(), self.token(check)]
+        match self.source {
+            CredentialSource::Store => vec![self.store(), self.token(check)],
+            CredentialSource::Client => {
+                let message =
+                    "sign-in: by the client (upstream.credentials = \"client\"); logins of this machine aren't used";
+                vec![Finding::ok(Check::Token, message)]
+            }
+        }
     }
 
     fn has_login(&self) -> bool {

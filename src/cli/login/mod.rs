@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use super::arguments::LoginArguments;
-use super::context::Context;
+use super::context::{Context, require_own_login};
 use super::exit::{Exit, Failure};
 use super::output::eprint;
 use super::run_file::RunningDaemon;
@@ -35,6 +35,7 @@ pub(super) async fn run(
     config: Config,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
+    require_own_login(&config)?;
     let context = Context::of(&config);
     let credential = match &arguments.import {
         Some(file) => {

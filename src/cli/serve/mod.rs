@@ -25,7 +25,7 @@ use super::port::{PortOwner, free_above};
 use super::reload::{self, Exposure, Sources};
 use super::run_file::{RunFile, RunningDaemon};
 use super::signals::{SignalAction, Signals};
-use crate::auth::{Accounts, Credential, Issuer, Store};
+use crate::auth::{Accounts, ClientLogins, Credential, Issuer, Store};
 use crate::clock::rfc3339;
 use crate::command_hint::command;
 use crate::config::Config;
@@ -34,7 +34,7 @@ use crate::endpoint::{Endpoint, Trust};
 use crate::history::{CacheStats, Responses, UsageTotals};
 use crate::net::HttpClient;
 use crate::server::{self, Backend, BindError, Listen, Server, Services, Telemetry};
-use crate::token_source::TokenSource;
+use crate::token_source::{CredentialSource, TokenSource};
 use crate::upstream::Upstream;
 use crate::upstream::cassette::{Player, Recorder};
 
@@ -62,23 +62,31 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let address = Address::of(&config.server.listen, server.addresses());
     let started_at = rfc3339(context.clock.now());
     // The demo ignores an access token in the environment.
-    let env_token = if simulated.is_some() { None } else { env_token(&sources.environment) };
+    let is_gateway = config.credentials == CredentialSource::Client;
+    let env_token = if simulated.is_some() || is_gateway { None } else { env_token(&sources.environment) };
     let settings = reload::Settings::new(sources, given_settings);
-    let tokens = accounts(&context, &config, env_token);
+    let accounts = accounts(&context, &config, env_token);
+    let tokens: Arc<dyn TokenSource> = match config.credentials {
+        CredentialSource::Store => Arc::new(accounts.clone()),
+        CredentialSource::Client => Arc::new(ClientLogins),
+    };
     let telemetry = config.telemetry.clone().map(|endpoint| Arc::new(Telemetry::new(endpoint, context.http.clone())));
-    let upstream = Upstream::new(upstream_settings(&config), context.http, Arc::new(tokens.clone()));
+    let upstream = Upstream::new(upstream_settings(&config), context.http, Arc::clone(&tokens));
     let upstream = Arc::new(cassettes.with(upstream));
     let instance = uuid::Uuid::new_v4().to_string();
     let _run_file = write_run_file(&config, &address, started_at, arguments, settings.log_file(), &instance);
     let history = storage::open_responses(&config, backend).await;
     let totals = storage::open_usage(&config, backend, &context.clock).await;
-    print_banner(&address, arguments, &tokens).await;
+    print_banner(&address, arguments, tokens.as_ref()).await;
+    if let Some(demo) = simulated.as_ref().filter(|_| is_gateway && backend == Backend::Demo) {
+        print_demo_login(demo);
+    }
     report_log_file(settings.log_file(), &address);
     let exposure = exposure(server.addresses());
     let handler = SignalHandler { notifier: &notifier, settings: &settings, exposure, address: &address };
     let services = Services {
         upstream: Arc::clone(&upstream),
-        tokens: Arc::new(tokens.clone()),
+        tokens,
         history: Arc::clone(&history),
         totals: Arc::clone(&totals),
         conversations: Arc::new(CacheStats::default()),
@@ -95,16 +103,27 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     handler.ready();
     tokio::select! {
         () = server.run(services, stop.clone()) => {}
-        () = upstream.keep_catalogue() => {}
+        () = keep_login(&upstream, &accounts, config.credentials) => {}
         () = upstream.keep_connections() => {}
-        () = tokens.renew_after_sleep(WAKE_INTERVAL) => {}
         () = notifier.keep_watchdog_alive() => {}
         () = export_traces(telemetry.as_deref()) => {}
         () = handle_signals(&mut signals, &handler, &stop) => {}
     }
     drop(upstream);
-    settle(&tokens, &history, &totals, telemetry.as_deref()).await;
+    settle(&accounts, &history, &totals, telemetry.as_deref()).await;
     Ok(Exit::Done)
+}
+
+/// Keeps the token fresh and the model catalog up to date, with the login of the store. Runs until dropped.
+async fn keep_login(upstream: &Upstream, accounts: &Accounts, credentials: CredentialSource) {
+    match credentials {
+        CredentialSource::Store => tokio::select! {
+            () = upstream.keep_catalogue() => {}
+            () = accounts.renew_after_sleep(WAKE_INTERVAL) => {}
+        },
+        // The catalog is requested with the token of a request.
+        CredentialSource::Client => std::future::pending().await,
+    }
 }
 
 fn print_warnings(config: &Config) {
@@ -125,9 +144,9 @@ fn report_log_file(log_file: Option<&Path>, address: &Address) {
 }
 
 /// Waits until all state is written.
-async fn settle(tokens: &Accounts, history: &Responses, totals: &UsageTotals, telemetry: Option<&Telemetry>) {
+async fn settle(accounts: &Accounts, history: &Responses, totals: &UsageTotals, telemetry: Option<&Telemetry>) {
     // A running refresh may have used the refresh token already, so the new one has to be stored.
-    tokens.settle().await;
+    accounts.settle().await;
     history.settle().await;
     totals.settle().await;
     if let Some(telemetry) = telemetry {
@@ -262,7 +281,7 @@ impl Cassettes {
 }
 
 /// Prints the mode, warnings about the login, and the line that says that the daemon is ready.
-async fn print_banner(address: &Address, arguments: &ServeArguments, tokens: &Accounts) {
+async fn print_banner(address: &Address, arguments: &ServeArguments, tokens: &dyn TokenSource) {
     if let Some(directory) = &arguments.record {
         eprint(&format!(
             "recording: traffic with the backend is written to {}, with private data removed",
@@ -279,6 +298,13 @@ async fn print_banner(address: &Address, arguments: &ServeArguments, tokens: &Ac
             }
         }
     }
+    if tokens.credentials() == CredentialSource::Client {
+        eprint(
+            "warning: upstream.credentials is \"client\": requests use the ChatGPT login that each client sends in \
+             Authorization; it is passed on and not stored, and logins of this machine aren't used. A client key \
+             belongs in x-api-key",
+        );
+    }
     let version = env!("CARGO_PKG_VERSION");
     let hint = match &address.socket {
         Some(socket) => format!("curl --unix-socket {} {}/models", socket.display(), address.base_url),
@@ -286,6 +312,12 @@ async fn print_banner(address: &Address, arguments: &ServeArguments, tokens: &Ac
     };
     let replays = if arguments.replay.is_some() { "; it replays recordings" } else { "" };
     eprint(&format!("codex-proxy {version} is ready: {address} ({hint}{replays}; Ctrl-C stops)"));
+}
+
+/// Prints a login that the demo accepts from clients.
+fn print_demo_login(demo: &Demo) {
+    let login = demo.client_login();
+    eprint(&format!("demo: a login for clients, in the form of the Codex CLI's auth.json: {login}"));
 }
 
 fn exposure(addresses: &[SocketAddr]) -> Exposure {

@@ -1,8 +1,9 @@
 //! `codex-proxy status`: shows the login, the quota, the files and the running daemon.
 //!
 //! Checks with the backend whether it accepts the account and how much quota is used, for five seconds at most, and
-//! refreshes a token that is about to expire. `--offline` does neither. Exit code 3: no usable login; 1: the workspace is
-//! disabled. The JSON form is stable, contains no token, and is documented in `docs/status.md`.
+//! refreshes a token that is about to expire. `--offline` does neither, and neither happens if clients send their own
+//! logins. Exit code 3: no usable login; 1: the workspace is disabled. The JSON form is stable, contains no token, and is
+//! documented in `docs/status.md`.
 
 mod check;
 mod quota;
@@ -24,6 +25,7 @@ use super::run_file::RunningDaemon;
 use crate::auth::{self, AccessToken, AccountStatus, BackendKind, EnvToken, Location, TokenState};
 use crate::config::{Config, Environment};
 use crate::net::HttpClient;
+use crate::token_source::CredentialSource;
 use crate::upstream::Quota;
 
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,8 @@ pub(super) struct Options {
 struct StatusReport {
     version: &'static str,
     signed_in: bool,
+    /// Whose login requests use: `store` or `client` (`upstream.credentials`).
+    credentials: &'static str,
     access_token: Option<EnvironmentToken>,
     accounts: Vec<AccountStatus>,
     check: Option<AccountCheck>,
@@ -80,13 +84,14 @@ struct Files {
 
 pub(super) async fn run(options: Options, config: Config, environment: &Environment) -> Result<Exit, Failure> {
     let context = Context::of_daemon(&config);
-    let env_token = env_token(environment);
+    let is_by_client = config.credentials == CredentialSource::Client;
+    let env_token = if is_by_client { None } else { env_token(environment) };
     let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.clone());
     let read_status = async || auth::status(&context.store, context.clock.as_ref(), chosen.as_deref()).await;
     let tokens = accounts(&context, &config, env_token.clone());
     let has_login = read_status().await.map_err(Failure::Auth)?.active().is_some() || env_token.is_some();
     let check = async || progress::during("checking the account", check_account(&context, &config, &tokens)).await;
-    let result = if options.offline || !has_login { None } else { Some(check().await) };
+    let result = if options.offline || !has_login || is_by_client { None } else { Some(check().await) };
     let (check, quota) = result.map_or((None, None), |CheckResult { check, quota }| (Some(check), quota));
     // Read again: the check may have refreshed the token, or stored that the issuer refused.
     let status = read_status().await.map_err(Failure::Auth)?;
@@ -96,7 +101,7 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
         None => status.active().is_some_and(|account| account.state != TokenState::Ended),
     };
     let verdict = check.as_ref().map(|check| check.state);
-    let signed_in = is_good && verdict != Some(Verdict::Refused);
+    let signed_in = (is_good || is_by_client) && verdict != Some(Verdict::Refused);
     let files = Files {
         config: config.paths.config,
         credentials: config.auth.credentials,
@@ -108,8 +113,10 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     let daemon = RunningDaemon::find(&files.run_file, &context.http).await;
     let store = CredentialStore::of(&status.location, config.auth.store);
     let version = env!("CARGO_PKG_VERSION");
-    let accounts = status.accounts;
-    let report = StatusReport { version, signed_in, access_token, accounts, check, quota, store, files, daemon };
+    let accounts = if is_by_client { Vec::new() } else { status.accounts };
+    let credentials = if is_by_client { "client" } else { "store" };
+    let report =
+        StatusReport { version, signed_in, credentials, access_token, accounts, check, quota, store, files, daemon };
     let printed = if options.json {
         print_json(&report)
     } else {

@@ -19,7 +19,10 @@ const NAME_WIDTH: usize = 13;
 /// Formats the report as rows of a name and a text.
 pub(super) fn format(report: &StatusReport, now: SystemTime, coloring: Coloring) -> String {
     let mut lines = Vec::new();
-    if let Some(token) = &report.access_token {
+    if report.credentials == "client" {
+        let message = "by the client (upstream.credentials = \"client\"): each request uses the login that it brings";
+        lines.push(row("sign-in", message));
+    } else if let Some(token) = &report.access_token {
         lines.extend(token.rows(now));
     } else if report.accounts.is_empty() {
         lines.push(row("sign-in", &format!("not signed in: run `{}`", command("login"))));

@@ -23,8 +23,8 @@ use url::Url;
 
 use super::json_response;
 pub(super) use claims::{ACCOUNT_ID, EMAIL, PLAN, USER_ID};
-use sessions::{Denial, Grant, TOKEN_LIFETIME};
-pub(super) use sessions::{Sessions, TokenState, Tokens, unix};
+use sessions::{Denial, Grant};
+pub(super) use sessions::{Sessions, TOKEN_LIFETIME, TokenState, Tokens, unix};
 
 /// The routes of the service.
 pub(super) fn router(sessions: Arc<Sessions>) -> Router {

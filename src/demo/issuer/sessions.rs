@@ -15,7 +15,7 @@ use super::claims::{self, Span};
 use crate::clock::Clock;
 
 /// Lifetime of an access token, unless it is issued with another one.
-pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+pub(in crate::demo) const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 /// The client of logins that are created without a sign-in.
 const CLIENT_ID: &str = "demo";
 /// Lifetime of a device code.

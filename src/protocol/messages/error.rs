@@ -103,7 +103,7 @@ fn classify(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         ProxyError::UnknownPath { .. } | ProxyError::DoubledPath { .. } => (S::NOT_FOUND, Kind::NotFound, Retry::Open),
         ProxyError::MethodNotAllowed { .. } => (S::METHOD_NOT_ALLOWED, Kind::InvalidRequest, Retry::Open),
         ProxyError::NotOffered { .. } => (S::NOT_IMPLEMENTED, Kind::InvalidRequest, Retry::Spent),
-        ProxyError::KeyRequired => (S::UNAUTHORIZED, Kind::Authentication, Retry::Open),
+        ProxyError::KeyRequired { .. } => (S::UNAUTHORIZED, Kind::Authentication, Retry::Open),
         ProxyError::ForeignHost { .. }
         | ProxyError::ForeignOrigin { .. }
         | ProxyError::CrossSite
@@ -111,7 +111,9 @@ fn classify(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         ProxyError::Busy { .. } => (S::TOO_MANY_REQUESTS, Kind::RateLimit, Retry::Open),
         ProxyError::Reserved(_) => (S::TOO_MANY_REQUESTS, Kind::RateLimit, Retry::Spent),
         ProxyError::Auth(error) => match error {
-            AuthError::SignedOut
+            AuthError::ByClient
+            | AuthError::ClientTokenUnusable { .. }
+            | AuthError::SignedOut
             | AuthError::NoActiveAccount
             | AuthError::UnknownAccount { .. }
             | AuthError::Ended { .. }
@@ -142,7 +144,7 @@ fn classify_failure(failure: &UpstreamFailure) -> (StatusCode, Kind, Retry) {
             (S::BAD_REQUEST, Kind::InvalidRequest)
         }
         Fault::ModelNotFound => (S::NOT_FOUND, Kind::NotFound),
-        Fault::Unauthorized => (S::UNAUTHORIZED, Kind::Authentication),
+        Fault::Unauthorized | Fault::ClientUnauthorized => (S::UNAUTHORIZED, Kind::Authentication),
         Fault::Permission => (S::FORBIDDEN, Kind::Permission),
         Fault::TooLarge => (S::PAYLOAD_TOO_LARGE, Kind::TooLarge),
         Fault::UsageLimit | Fault::InsufficientQuota | Fault::RateLimited => (S::TOO_MANY_REQUESTS, Kind::RateLimit),
@@ -200,7 +202,7 @@ mod tests {
     use super::{error_object, to_error_response};
     use crate::command_hint::CommandHint;
     use crate::error::{Fault, Phase, ProxyError, Refusal, UpstreamFailure};
-    use crate::token_source::AuthError;
+    use crate::token_source::{AuthError, CredentialSource};
 
     fn failure(fault: Fault) -> UpstreamFailure {
         UpstreamFailure {
@@ -268,7 +270,7 @@ mod tests {
             (ProxyError::BodyTooSlow { limit: Duration::from_secs(1) }, 408, "timeout_error"),
             (ProxyError::MemoryFull { limit_bytes: 1, retry_after: None }, 503, "overloaded_error"),
             (ProxyError::UnknownPath { method: "GET".to_owned(), path: "/".to_owned() }, 404, "not_found_error"),
-            (ProxyError::KeyRequired, 401, "authentication_error"),
+            (ProxyError::KeyRequired { credentials: CredentialSource::Store }, 401, "authentication_error"),
             (ProxyError::ForeignHost { host: "x".to_owned() }, 403, "permission_error"),
             (ProxyError::ForeignUser { uid: Some(1) }, 403, "permission_error"),
             (ProxyError::Auth(AuthError::SignedOut), 401, "authentication_error"),

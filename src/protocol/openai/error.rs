@@ -120,7 +120,7 @@ impl<'e> ErrorMembers<'e> {
             }
             ProxyError::MethodNotAllowed { .. } => Self::new(S::METHOD_NOT_ALLOWED, INVALID, "method_not_supported"),
             ProxyError::NotOffered { .. } => Self::new(S::NOT_IMPLEMENTED, INVALID, "unsupported_endpoint").spent(),
-            ProxyError::KeyRequired => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key"),
+            ProxyError::KeyRequired { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "invalid_api_key"),
             ProxyError::ForeignHost { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_host"),
             ProxyError::ForeignOrigin { .. } => Self::new(S::FORBIDDEN, PERMISSION, "foreign_origin"),
             ProxyError::CrossSite => Self::new(S::FORBIDDEN, PERMISSION, "cross_site"),
@@ -146,10 +146,11 @@ impl<'e> ErrorMembers<'e> {
     fn of_auth(error: &AuthError) -> Self {
         use StatusCode as S;
         match error {
-            AuthError::SignedOut | AuthError::NoActiveAccount => {
+            AuthError::ByClient | AuthError::SignedOut | AuthError::NoActiveAccount => {
                 Self::new(S::UNAUTHORIZED, AUTHENTICATION, "not_signed_in")
             }
             AuthError::UnknownAccount { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "unknown_account"),
+            AuthError::ClientTokenUnusable { .. } => Self::new(S::UNAUTHORIZED, AUTHENTICATION, "invalid_access_token"),
             AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::EnvTokenUnusable { .. } => {
                 Self::new(S::UNAUTHORIZED, AUTHENTICATION, "sign_in_ended")
             }
@@ -172,7 +173,9 @@ impl<'e> ErrorMembers<'e> {
             Fault::EncryptedContent => Self::new(S::BAD_GATEWAY, SERVER, code.or(Some("invalid_encrypted_content"))),
             Fault::ModelNotFound => Self::new(S::NOT_FOUND, INVALID, "model_not_found"),
             Fault::ClientVersion => Self::new(S::BAD_GATEWAY, UPSTREAM, "client_version_too_old"),
-            Fault::Unauthorized => Self::new(S::UNAUTHORIZED, AUTHENTICATION, code.or(Some("unauthorized"))),
+            Fault::Unauthorized | Fault::ClientUnauthorized => {
+                Self::new(S::UNAUTHORIZED, AUTHENTICATION, code.or(Some("unauthorized")))
+            }
             Fault::Permission => Self::new(S::FORBIDDEN, PERMISSION, code.or(Some("permission_denied"))),
             Fault::TooLarge => Self::new(S::PAYLOAD_TOO_LARGE, INVALID, code.or(Some("request_too_large"))),
             Fault::UsageLimit => Self::new(S::TOO_MANY_REQUESTS, "usage_limit_reached", "usage_limit_reached"),

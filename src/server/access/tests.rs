@@ -22,6 +22,7 @@ fn policy(keys: &[&str], hosts: &[&str], origins: &[&str]) -> AccessPolicy {
         own_addresses,
         source: ConnectionSource::Tcp(peer),
         backend: Backend::ChatGpt,
+        credentials: CredentialSource::Store,
         refusals: Arc::default(),
     }
 }
@@ -68,7 +69,7 @@ fn a_valid_key_allows_any_host_name() {
     assert!(policy.admit(&request(&[("host", "host.docker.internal"), ("x-api-key", "sk-1")])).is_ok());
     assert!(policy.admit(&request(&[("host", "localhost"), ("authorization", "bearer sk-1")])).is_ok());
     let wrong = policy.admit(&request(&[("host", "localhost"), ("api-key", "sk-2")]));
-    assert!(matches!(wrong, Err(ProxyError::KeyRequired)));
+    assert!(matches!(wrong, Err(ProxyError::KeyRequired { .. })));
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, reque
         return protected(StatusCode::OK, "text/plain; charset=utf-8", text.to_owned());
     }
     let requires_key = parts.extensions.get::<Arc<AccessPolicy>>().is_some_and(|policy| policy.requires_key());
-    let snapshot = Snapshot::take(&services, &state, None, parts.extensions.get()).await;
+    let snapshot = Snapshot::take(&services, &state, None, &parts).await;
     // After the snapshot, whose quota request may have changed the state.
     let sign_in = services.tokens.check().await;
     let view = View {

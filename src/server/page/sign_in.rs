@@ -21,7 +21,10 @@ pub(super) fn section(view: &View<'_>) -> Markup {
 
 fn signed_in(view: &View<'_>, state: &SessionState) -> Markup {
     html! {
-        @if let Some(warning) = state.warning() {
+        @if *state == SessionState::ByClient {
+            p.verdict.good { span aria-hidden="true" { "✓" } " Sign-in by the client" }
+            p { "Each client sends its own ChatGPT login, which is passed on and not stored." }
+        } @else if let Some(warning) = state.warning() {
             p.verdict { span aria-hidden="true" { "!" } " Signed in, but the session can’t be refreshed" }
             p.reason { (message(&warning)) }
         } @else {
@@ -54,7 +57,7 @@ fn failure(error: &AuthError) -> Markup {
 
 fn verdict(error: &AuthError) -> &'static str {
     match error {
-        AuthError::SignedOut => "Not signed in",
+        AuthError::SignedOut | AuthError::ByClient | AuthError::ClientTokenUnusable { .. } => "Not signed in",
         AuthError::Ended { .. } | AuthError::BorrowedEnded { .. } | AuthError::EnvTokenUnusable { .. } => {
             "Your session has expired"
         }

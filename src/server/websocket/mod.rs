@@ -84,7 +84,7 @@ impl WebSocketHandler {
     pub(super) async fn open(self, mut request: Request) -> Response {
         let Some(upgrade) = UpgradeRequest::parse(&mut request) else { return handshake::upgrade_required(&request) };
         let (parts, _) = request.into_parts();
-        if let Err(error) = account::tokens(&parts, self.handler.services.tokens.as_ref()).await {
+        if let Err(error) = account::tokens(&parts, &self.handler.services).await {
             let id = RequestId::of(&parts);
             return refuse::<Responses>(&error, &id, None);
         }

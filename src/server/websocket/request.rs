@@ -120,7 +120,7 @@ impl SocketRequest {
     ) -> Result<OpenedReply<'r, ResponsesReply>, ProxyError> {
         let handler = &self.sockets.handler;
         record.acquire_permit().await?;
-        let chosen = account::tokens(&self.parts, handler.services.tokens.as_ref()).await?;
+        let chosen = account::tokens(&self.parts, &handler.services).await?;
         handler.open(&self.parts, create.body.as_bytes(), memory, chosen, self.store(), Some(record)).await
     }
 
