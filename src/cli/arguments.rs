@@ -127,6 +127,10 @@ pub(super) enum Command {
         /// Remove the settings that --write added.
         #[arg(long, requires = "client", conflicts_with = "write")]
         undo: bool,
+
+        /// Settings with which the client keeps its own ChatGPT login (codex only; see upstream.credentials).
+        #[arg(long, requires = "client")]
+        gateway: bool,
     },
     /// Start the daemon at login, as a systemd user unit or a launchd agent.
     Service {

@@ -108,13 +108,14 @@ impl Invocation {
             Command::Config { action } => config::run(*action, &arguments.flags(), config, &environment),
             Command::Service { action } => block_on(service::run(action, &arguments.flags(), config, &environment)),
             Command::Completions { shell } => manual::completions(*shell),
-            Command::Connect { client, write, undo } => {
+            Command::Connect { client, write, undo, gateway } => {
                 let action = match (write, undo) {
                     (true, _) => connect::Action::Write,
                     (_, true) => connect::Action::Undo,
                     _ => connect::Action::Show,
                 };
-                block_on(connect::run(client.as_deref(), action, &settings(config)?, &environment))
+                let login = if *gateway { connect::Login::Client } else { connect::Login::Daemon };
+                block_on(connect::run(client.as_deref(), login, action, &settings(config)?, &environment))
             }
             Command::Doctor { json } => block_on(doctor::run(*json, config, &environment)),
             Command::Man => manual::page(),

@@ -21,6 +21,7 @@ use super::output::{eprint, print};
 use super::table::{Align, table};
 use crate::command_hint::command;
 use crate::config::{Config, Environment};
+use crate::token_source::CredentialSource;
 use client_file::{Error, Permissions, Settings, UndoOutcome, WriteOutcome};
 use path_resolver::PathResolver;
 use recipe::{ClientFile, Recipe};
@@ -28,6 +29,9 @@ use values::{Address, Key, PLACEHOLDER, Values};
 
 /// Minimum similarity of a client's name to be suggested instead of an unknown one.
 const MIN_SIMILARITY: f64 = 0.7;
+
+/// The only client with a recipe for its own login.
+const GATEWAY: &str = "connect codex --gateway";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -39,18 +43,48 @@ pub(super) enum Action {
     Undo,
 }
 
+/// Whose login the client uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Login {
+    /// That of the daemon.
+    Daemon,
+    /// Its own: gateway mode.
+    Client,
+}
+
+impl Login {
+    /// Returns a warning if the daemon expects the other login.
+    fn warning(self, credentials: CredentialSource) -> Option<&'static str> {
+        match (self, credentials) {
+            (Self::Daemon, CredentialSource::Store) | (Self::Client, CredentialSource::Client) => None,
+            (Self::Client, CredentialSource::Store) => Some(
+                "the daemon uses its own login: set upstream.credentials = \"client\" and restart it, so that it passes \
+                 on that of the client",
+            ),
+            (Self::Daemon, CredentialSource::Client) => Some(
+                "upstream.credentials is \"client\": the client has to send its own ChatGPT access token in \
+                 Authorization, which these settings don't do",
+            ),
+        }
+    }
+}
+
 pub(super) async fn run(
     client: Option<&str>,
+    login: Login,
     action: Action,
     config: &Config,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let paths = PathResolver::of(environment);
     let Some(client) = client else { return list(&paths, Coloring::of_stdout(environment)) };
-    let recipe = find(client)?;
+    let recipe = find(client, login)?;
     let record = config.paths.connected.join(format!("{}.json", recipe.id));
     if action == Action::Undo {
         return undo(&recipe, &paths, record).await;
+    }
+    if let Some(warning) = login.warning(config.credentials) {
+        eprint(&format!("warning: {warning}"));
     }
     let context = Context::of_daemon(config);
     let address = Address::find(config, &context).await?;
@@ -66,7 +100,8 @@ pub(super) async fn run(
 
 /// Lists all clients, those found on this machine first.
 fn list(paths: &PathResolver, coloring: Coloring) -> Result<Exit, Failure> {
-    let mut recipes: Vec<_> = Recipe::all().into_iter().map(|recipe| (!recipe.is_found(paths), recipe)).collect();
+    let listed = Recipe::all().into_iter().filter(|recipe| recipe.variant_of.is_none());
+    let mut recipes: Vec<_> = listed.map(|recipe| (!recipe.is_found(paths), recipe)).collect();
     recipes.sort_by_key(|(is_missing, recipe)| (*is_missing, recipe.id));
     let row = |(is_missing, recipe): &(bool, Recipe)| {
         let found = if *is_missing { "" } else { "yes" };
@@ -84,10 +119,19 @@ fn list(paths: &PathResolver, coloring: Coloring) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn find(client: &str) -> Result<Recipe, Failure> {
-    let mut recipes = Recipe::all();
+fn find(client: &str, login: Login) -> Result<Recipe, Failure> {
+    let (mut recipes, mut variants): (Vec<_>, Vec<_>) =
+        Recipe::all().into_iter().partition(|recipe| recipe.variant_of.is_none());
     if let Some(index) = recipes.iter().position(|recipe| recipe.is_called(client)) {
-        return Ok(recipes.swap_remove(index));
+        let recipe = recipes.swap_remove(index);
+        if login == Login::Daemon {
+            return Ok(recipe);
+        }
+        let variant = variants.iter().position(|variant| variant.variant_of.as_deref() == Some(recipe.id));
+        let index = variant.ok_or_else(|| {
+            Failure::Usage(format!("--gateway is only for clients with a ChatGPT login: `{}`", command(GATEWAY)))
+        })?;
+        return Ok(variants.swap_remove(index));
     }
     let similarity = |recipe: &&Recipe| strsim::jaro_winkler(&client.to_lowercase(), recipe.id);
     let nearest = recipes.iter().max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
@@ -109,7 +153,7 @@ async fn write(recipe: &Recipe, paths: &PathResolver, values: &Values, record: P
     if let Key::Unavailable(why) = values.key {
         return Err(Failure::Other(format!(
             "No key can be written, because {why}. Print the settings with a placeholder: `{}`",
-            command(&format!("connect {}", recipe.id))
+            command(&format!("connect {}", recipe.arguments()))
         )));
     }
     let path = own.path(paths).ok_or_else(|| Failure::other(&"This user has no home directory."))?;
@@ -157,8 +201,8 @@ async fn undo(recipe: &Recipe, paths: &PathResolver, record: PathBuf) -> Result<
 
 fn client_file(recipe: &Recipe) -> Result<&ClientFile, Failure> {
     recipe.file.as_ref().ok_or_else(|| {
-        let (name, id) = (&recipe.name, recipe.id);
-        let help = command(&format!("connect {id}"));
+        let (name, arguments) = (&recipe.name, recipe.arguments());
+        let help = command(&format!("connect {arguments}"));
         Failure::Usage(format!("{name} has no config file that can be edited. See `{help}` for the steps."))
     })
 }

@@ -20,6 +20,8 @@ pub(super) struct Recipe {
     /// Name on the command line, and of the recipe's file.
     #[serde(skip)]
     pub(super) id: &'static str,
+    /// The client that this is a variant of. It is chosen by a flag, and not listed.
+    pub(super) variant_of: Option<String>,
     /// Other names on the command line.
     #[serde(default)]
     pub(super) aliases: Vec<String>,
@@ -73,6 +75,7 @@ recipes![
     "claude",
     "cline",
     "codex",
+    "codex-gateway",
     "continue",
     "copilot",
     "copilot-vscode",
@@ -111,6 +114,11 @@ impl Recipe {
         self.id.eq_ignore_ascii_case(word) || self.aliases.iter().any(|alias| alias.eq_ignore_ascii_case(word))
     }
 
+    /// The recipe's name and flags on the command line.
+    pub(super) fn arguments(&self) -> String {
+        self.variant_of.as_ref().map_or_else(|| self.id.to_owned(), |client| format!("{client} --gateway"))
+    }
+
     /// Whether the client is on this machine.
     pub(super) fn is_found(&self, paths: &PathResolver) -> bool {
         self.programs.iter().any(|program| paths.has_program(program))
@@ -137,7 +145,7 @@ impl Recipe {
         if self.file.is_some() {
             parts.push(format!(
                 "To add this to the file, run `{}`; to remove it again, use --undo.",
-                command(&format!("connect {} --write", self.id))
+                command(&format!("connect {} --write", self.arguments()))
             ));
         }
         parts.extend(self.notes.iter().map(|note| plain(note)));

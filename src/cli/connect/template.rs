@@ -2,7 +2,7 @@
 //!
 //! `{{name}}` is replaced by a value, escaped for the language of the text. The lines between `{{each model}}` and
 //! `{{end}}` are repeated for each listed model; those between `{{if key}}` and `{{end}}` are included only if a client
-//! key is required.
+//! key is required, those after `{{if no key}}` only if none is.
 
 use serde::Deserialize;
 
@@ -36,9 +36,9 @@ pub(super) fn render(template: &str, language: Language, values: &Values) -> Str
                     put(&mut filled, &part, language, |name| of_model(name).or_else(|| values.get(name)));
                 }
             }
-            "{{if key}}" => {
+            condition @ ("{{if key}}" | "{{if no key}}") => {
                 let part = part(&mut lines);
-                if values.key.is_required() {
+                if values.key.is_required() == (condition == "{{if key}}") {
                     put(&mut filled, &part, language, |name| values.get(name));
                 }
             }
@@ -117,9 +117,10 @@ mod tests {
 
     #[test]
     fn parts_are_repeated_for_models_and_included_for_a_key() {
-        let template = "a\n{{each model}}\n{{id}} {{window}}{{comma}}\n{{end}}\n{{if key}}\n  {{key}}\n{{end}}\nz";
+        let template = "a\n{{each model}}\n{{id}} {{window}}{{comma}}\n{{end}}\n{{if key}}\n  {{key}}\n{{end}}\n\
+                        {{if no key}}\nopen\n{{end}}\nz";
         let mut values = Values::sample();
-        assert_eq!(render(template, Language::Text, &values), "a\ngpt-a 272000,\ngpt-b-mini 128000\nz\n");
+        assert_eq!(render(template, Language::Text, &values), "a\ngpt-a 272000,\ngpt-b-mini 128000\nopen\nz\n");
         values.key = Key::Known(Secret::new("sk-1"));
         assert!(render(template, Language::Text, &values).ends_with("  sk-1\nz\n"));
     }
