@@ -1,8 +1,8 @@
 //! The access tokens that clients send themselves (`upstream.credentials = "client"`).
 //!
 //! A [`ClientLogin`] lives as long as its request. Its token is neither stored nor refreshed: if the backend refuses it,
-//! the client gets the refusal, and refreshes its token itself. [`ClientLogins`] takes the place of the credential
-//! store, and has no token.
+//! the client gets the refusal, and refreshes its token itself. [`ClientLogins`] replaces the credential
+//! store.
 
 use crate::auth::access_token::AccessToken;
 use crate::token_source::{Account, AuthError, Bearer, BoxFuture, CredentialSource, SessionState, TokenSource};
@@ -13,7 +13,7 @@ pub struct ClientLogin {
     bearer: Bearer,
 }
 
-/// Stands for the logins of all clients, where no request is at hand.
+/// The token source of the daemon while clients sign in themselves: it has no token outside of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLogins;
 

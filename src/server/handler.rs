@@ -39,7 +39,7 @@ use crate::error::ProxyError;
 use crate::history::{ConversationKey, ReplayScope};
 use crate::protocol::models::Models;
 use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
-use crate::token_source::{CredentialSource, TokenSource};
+use crate::token_source::TokenSource;
 use crate::upstream::{BackendResponse, ForwardedHeaders, Pending};
 
 /// Handles requests in one API format.
@@ -192,9 +192,7 @@ where
             record.set_model(&plan.upstream.model, plan.mode);
         }
         let mut replay = self.item_replay(key_name(parts), &plan.upstream.model, &account.id);
-        // The account of a client that signs in itself is not stored.
-        let is_stored = self.services.tokens.credentials() == CredentialSource::Store;
-        let store = if is_stored { store.with_account(&account.id) } else { store };
+        let store = store.with_account(&account.id, self.services.tokens.credentials());
         replay.restore(&mut plan.upstream);
         let forwarded = forwarded_headers::<D>(&parts.headers);
         let served = ServedRequest {

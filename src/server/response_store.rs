@@ -17,13 +17,14 @@ use crate::error::ProxyError;
 use crate::history::{DeleteError, ResponseOwner, ResponseRecord, Responses};
 use crate::protocol::json::string::Str;
 use crate::protocol::stored_refs::{PreviousResponse, References, ResolvedReferences, StoreScope, StoredResponse};
+use crate::token_source::CredentialSource;
 
 /// The stored responses that one request may refer to or add to.
 #[derive(Clone, Debug)]
 pub(super) struct ResponseStore {
     history: Arc<Responses>,
     owner: ResponseOwner,
-    /// The account that answers the request, for [`Self::save`]; `None` until it is known.
+    /// The account that answers the request, for [`Self::save`]; `None` until it is known, or if it isn't stored.
     account: Option<String>,
     /// The cache of the WebSocket connection; `None`: the request came by HTTP.
     cache: Option<Arc<ConnectionCache>>,
@@ -43,9 +44,9 @@ impl ResponseStore {
         Self { history: Arc::clone(history), owner, account: None, cache: None }
     }
 
-    /// Sets the account that answers the request.
-    pub(super) fn with_account(self, account: &str) -> Self {
-        Self { account: Some(account.to_owned()), ..self }
+    /// Sets the account that answers the request, unless the client signs in itself: its account is not stored.
+    pub(super) fn with_account(self, account: &str, credentials: CredentialSource) -> Self {
+        Self { account: (credentials == CredentialSource::Store).then(|| account.to_owned()), ..self }
     }
 
     /// Adds the cache of a connection.

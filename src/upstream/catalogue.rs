@@ -310,7 +310,7 @@ mod tests {
             cache.select(key);
             assert!(cache.is_due(key, day, moment));
             let json = format!(r#"{{"models":[{{"slug":"{slug}"}}]}}"#);
-            assert!(cache.replace(Bytes::from(json), key.clone(), None).await);
+            assert!(cache.replace(Bytes::from(json), key.clone(), &HeaderMap::new()).await);
         }
         for (key, slug) in keys.iter().zip(["a", "b"]) {
             cache.select(key);
