@@ -119,9 +119,14 @@ pub(super) async fn reauthorize(live: &Arc<LiveSettings>, parts: &mut Parts) -> 
     Ok(())
 }
 
-/// Attaches what the key determines: name, owner, visible usage and account.
+/// Attaches what the key determines: visible usage, and what [`attach_client_key`] attaches.
 fn attach_key(policy: &AccessPolicy, key: &ClientKey, parts: &mut Parts) {
     policy.own_usage(key).map(|usage| parts.extensions.insert(usage));
+    attach_client_key(key, parts);
+}
+
+/// Attaches the name of the key, and the owner, account and limits that it stands for.
+pub(super) fn attach_client_key(key: &ClientKey, parts: &mut Parts) {
     parts.extensions.insert(KeyName(key.name.clone()));
     parts.extensions.insert(ResponseOwner::of_key(&key.name, &key.sha256));
     account::attach_key(key, parts);

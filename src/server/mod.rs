@@ -27,6 +27,8 @@ mod handler;
 mod health;
 mod http_response;
 mod images;
+#[expect(dead_code, reason = "the routes that use it follow")]
+mod internal_request;
 mod item_replay;
 mod listen;
 mod metrics;

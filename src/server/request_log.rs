@@ -15,6 +15,7 @@ use super::active_requests::{ActiveRequestId, NewRequest, RequestEnd};
 use super::budget::Reservation;
 use super::concurrency::Permit;
 use super::handler::key_name;
+use super::internal_request::is_internal;
 use super::otlp::RequestSpan;
 use super::state::ServerState;
 use crate::clock::{Clock as _, SystemClock};
@@ -59,6 +60,8 @@ pub(super) struct RequestRecord {
     model: OnceLock<String>,
     state: Arc<ServerState>,
     active_id: ActiveRequestId,
+    /// The daemon's own requests need no permit.
+    needs_permit: bool,
     /// Held until the request ends, like `memory`.
     permit: Option<Permit>,
     memory: Option<Reservation>,
@@ -97,6 +100,7 @@ impl RequestRecord {
             model: OnceLock::new(),
             state: Arc::clone(state),
             active_id: ActiveRequestId::default(),
+            needs_permit: true,
             permit: None,
             memory: None,
             mode: Mode::Document,
@@ -120,6 +124,7 @@ impl RequestRecord {
 
     /// Adds the request to the list of active ones.
     pub(super) fn register(&mut self, id: &RequestId, parts: &Parts) {
+        self.needs_permit = !is_internal(parts);
         self.active_id = self.state.active_requests.add(&NewRequest {
             id: &id.0,
             dialect: self.dialect,
@@ -130,9 +135,11 @@ impl RequestRecord {
         });
     }
 
-    /// Waits for a concurrency permit.
+    /// Waits for a concurrency permit, if the request needs one.
     pub(super) async fn acquire_permit(&mut self) -> Result<(), ProxyError> {
-        self.permit = Some(self.state.concurrency.acquire().await?);
+        if self.needs_permit {
+            self.permit = Some(self.state.concurrency.acquire().await?);
+        }
         self.state.active_requests.mark_waiting(self.active_id);
         Ok(())
     }

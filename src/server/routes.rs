@@ -17,6 +17,7 @@ use super::api_flavor::{ApiFlavor, refuse_unread};
 use super::audio::Transcriptions;
 use super::handler::{Handler, Limits};
 use super::images::Images;
+use super::internal_request::InternalRoutes;
 use super::item_replay::ReasoningReplay;
 use super::listen::Shutdown;
 use super::middleware::{self, PolicySource};
@@ -101,6 +102,13 @@ pub(super) fn service(
         .layer(from_fn(middleware::catch_panics))
         .layer(from_fn(identify))
         .layer(from_fn_with_state(policy_source, middleware::attach_policy))
+}
+
+/// The routes for the daemon's own requests, which name canonical paths.
+#[expect(dead_code, reason = "the routes that use it follow")]
+fn internal_routes(routes: Router, services: &Services) -> InternalRoutes {
+    let routes = routes.layer(from_fn(middleware::catch_panics)).layer(from_fn(identify));
+    InternalRoutes::new(routes, services.live.clone())
 }
 
 /// Chat Completions, and the legacy Completions API.
