@@ -28,8 +28,10 @@ impl Desk {
         Self { launch: launch.variable("HOME", &home) }
     }
 
+    /// Runs `connect`. An argument may contain spaces between several.
     fn connect(&self, arguments: &[&str]) -> CommandOutput {
-        let output = self.launch.command(&[&["connect"], arguments].concat()).run();
+        let arguments = arguments.iter().flat_map(|argument| argument.split(' '));
+        let output = self.launch.command(&["connect"].into_iter().chain(arguments).collect::<Vec<_>>()).run();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         CommandOutput { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
@@ -175,6 +177,7 @@ fn a_known_key_is_shown_preferring_the_one_named_like_the_client() {
 fn undo_restores_the_file_byte_for_byte() {
     let files = [
         ("codex", ".codex/config.toml", "# mine\nmodel = \"old\" # why\n\n[mcp_servers.x]\ncommand = \"y\""),
+        ("codex --gateway", ".codex/config.toml", "# mine\nmodel = \"old\" # why\n\n[tui]\ntheme = \"y\""),
         ("claude", ".claude/settings.json", "{\"model\": \"opus\", \"env\": {\"A\": \"1\"}}\r\n"),
         ("opencode", ".config/opencode/opencode.jsonc", "{\n  // mine\n  \"theme\": \"x\",\n}\n"),
         ("zed", ".config/zed/settings.json", "// Zed\n{\n  \"vim_mode\": true, // yes\n}\n"),
@@ -195,6 +198,33 @@ fn undo_restores_the_file_byte_for_byte() {
         assert_eq!((undone.code, desk.read(file).as_str()), (0, before), "{client}: {}", undone.stderr);
         assert_eq!(desk.connect(&[client, "--undo"]).code, 1, "{client}: there is nothing left");
     }
+}
+
+#[test]
+fn a_client_with_its_own_login_gets_the_address_and_a_key_in_another_header() {
+    let desk = Desk::new();
+    desk.put("config.toml", "listen = 9797\n[upstream]\ncredentials = 'client'\n");
+    let written = desk.connect(&["codex", "--gateway", "--write"]);
+    assert!(written.code == 0 && !written.stderr.contains("upstream.credentials"), "{}", written.stderr);
+    let settings = desk.read(".codex/config.toml");
+    assert!(settings.contains("openai_base_url = \"http://127.0.0.1:9797/v1\""), "{settings}");
+    assert!(!settings.contains("model_providers"), "the built-in provider keeps its login: {settings}");
+    desk.put("config.toml", "[upstream]\ncredentials = 'client'\n[[keys]]\nname = 'codex'\nkey = 'sk-codex'\n");
+    let printed = desk.connect(&["codex", "--gateway"]).stdout;
+    assert!(printed.contains("\"x-api-key\" = \"sk-codex\""), "{printed}");
+    assert!(printed.contains("requires_openai_auth = true") && !printed.contains("openai_base_url"), "{printed}");
+}
+
+#[test]
+fn connect_warns_if_the_daemon_expects_the_other_login() {
+    let desk = Desk::new();
+    let reported = desk.connect(&["codex", "--gateway"]);
+    assert!(reported.stderr.contains("set upstream.credentials = \"client\""), "{}", reported.stderr);
+    desk.put("config.toml", "[upstream]\ncredentials = 'client'\n");
+    let reported = desk.connect(&["codex"]);
+    assert!(reported.stderr.contains("upstream.credentials is \"client\""), "{}", reported.stderr);
+    let other = desk.connect(&["aider", "--gateway"]);
+    assert!(other.code == 2 && other.stderr.contains("connect codex --gateway"), "{}", other.stderr);
 }
 
 #[test]

@@ -32,14 +32,14 @@ PNG = b"\x89PNG\r\n\x1a\n"
 class Client:
     """A Codex CLI with the settings that `connect` wrote, changed to the address of the recorder in front of the daemon."""
 
-    def __init__(self, shop, daemon, changes=(), auth=None):
+    def __init__(self, shop, daemon, changes=(), auth=None, recipe="codex"):
         self.shop, self.folder = shop, shop.home / ".codex"
         self.folder.mkdir()
         self.config = self.folder / "config.toml"
         self.config.write_text(QUIET)
         if auth:
             (self.folder / "auth.json").write_text(auth)
-        connect(shop, "codex", "--write", daemon.variables)
+        connect(shop, recipe, "--write", daemon.variables)
         settings = self.config.read_text()
         for old, new in [(daemon.root, daemon.front.url), *changes]:
             assert old in settings, (old, settings)
@@ -66,9 +66,15 @@ def turn(shop, prompt, *options, resumes=False):
 
 
 @contextlib.contextmanager
-def client(changes=(), auth=None, **variables):
+def client(changes=(), auth=None, recipe="codex", **variables):
     with Workshop() as shop, daemon_between_taps(**variables) as daemon:
-        yield Client(shop, daemon, changes, auth), daemon
+        yield Client(shop, daemon, changes, auth, recipe), daemon
+
+
+def gateway_client(changes=(), **variables):
+    """A signed-in client that uses its own login."""
+    variables["CODEX_PROXY_UPSTREAM_CREDENTIALS"] = "client"
+    return client(changes, login(), "codex --gateway", **variables)
 
 
 def tools(body):
@@ -118,7 +124,7 @@ def searches(codex, daemon):
     [sent], [received] = daemon.front.posts("/alpha/search"), daemon.behind.posts("/alpha/search")
     assert (sent.status, sent.body) == (200, received.body), sent.status
     assert json.loads(sent.body)["commands"] == {"search_query": [{"q": SEARCH}]}, sent.body
-    assert "x-openai-actor-authorization" in sent.headers and "x-openai-actor-authorization" not in received.headers
+    assert "x-openai-actor-authorization" not in received.headers
 
 
 def generates_an_image(codex, daemon):
@@ -132,6 +138,8 @@ def generates_an_image(codex, daemon):
 def searches_the_web():
     with client() as (codex, daemon):
         searches(codex, daemon)
+        [sent] = daemon.front.posts("/alpha/search")
+        assert "x-openai-actor-authorization" in sent.headers, "which stays here"
 
 
 def generates_an_image_and_saves_it():
@@ -203,6 +211,32 @@ def asks_us_for_the_limits_of_the_account():
         assert "summary" in call(codex, "account/usage/read")
 
 
+def keeps_its_own_login_in_gateway_mode():
+    with gateway_client() as (codex, daemon):
+        sends_its_login(codex, daemon)
+        answers = [one.status for one in daemon.front.exchanges if "upgrade" in one.headers]
+        assert answers and set(answers) == {101}, "the client uses a WebSocket, as with ChatGPT"
+        connect(codex.shop, "codex --gateway", "--undo", daemon.variables)
+
+
+def keeps_its_own_login_with_a_client_key_too():
+    with gateway_client(CODEX_PROXY_API_KEYS=KEY) as (codex, daemon):
+        sends_its_login(codex, daemon)
+        keys = [one.headers.get("x-api-key") for one in daemon.behind.exchanges]
+        assert set(keys) == {None}, "the key stays here"
+
+
+def sends_its_login(codex, daemon):
+    """Uses the tools; all requests arrive with the client's own token."""
+    searches(codex, daemon)
+    generates_an_image(codex, daemon)
+    edits_and_compacts(codex)
+    own = json.loads(login())["tokens"]
+    for one in daemon.behind.exchanges:
+        sent = (one.headers.get("authorization"), one.headers.get("chatgpt-account-id"))
+        assert sent == (f"Bearer {own['access_token']}", own["account_id"]), (one.path, sent)
+
+
 def call(codex, method):
     """The result of a call of the client's own server."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(codex.shop.home), "NO_PROXY": "127.0.0.1"}
@@ -240,5 +274,7 @@ run(
         works_with_a_client_key,
         takes_the_client_key_from_the_environment,
         asks_us_for_the_limits_of_the_account,
+        keeps_its_own_login_in_gateway_mode,
+        keeps_its_own_login_with_a_client_key_too,
     ],
 )

@@ -84,8 +84,10 @@ class Workshop:
 
 
 def connect(shop, client, flag, variables):
-    """Runs `connect` for a client in the shop's home; `variables` lead to the settings and the run file of a daemon."""
-    done = shop.try_run([os.environ["PROXY_BINARY"], "connect", client, flag], variables)
+    """Runs `connect` for a client in the shop's home; `variables` lead to the settings and the run file of a daemon.
+
+    `client` may have options of its own, as in "codex --gateway"."""
+    done = shop.try_run([os.environ["PROXY_BINARY"], "connect", *client.split(), flag], variables)
     assert done.returncode == 0, f"{flag}: {done.stdout}{done.stderr}"
     return done.stdout
 
