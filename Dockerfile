@@ -6,12 +6,12 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY src src
-RUN cargo build --release --locked --bin codex-proxy
+RUN cargo build --profile dist --locked --bin codex-proxy
 RUN mkdir -m 700 /data
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /build/target/release/codex-proxy /codex-proxy
+COPY --from=build /build/target/dist/codex-proxy /codex-proxy
 COPY --from=build --chown=65532:65532 /data /data
 # An unprivileged user.
 USER 65532:65532
