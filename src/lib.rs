@@ -11,8 +11,10 @@
 //!
 //! | layer | modules | purpose |
 //! | --- | --- | --- |
-//! | base | [`secret`], [`token_source`], [`blocking`], [`error`], [`clock`], [`content_encoding`], [`fs`], [`endpoint`], [`proxy`], [`socket_owner`], [`net`], [`retry_after`], [`command_hint`], [`excerpt`] | shared types, private files, HTTP client |
-//! | core | [`protocol`] | the client APIs, the backend's API and server-sent events; pure: no I/O, clock or randomness |
+//! | base | [`secret`], [`token_source`], [`error`], [`clock`], [`endpoint`], [`excerpt`], [`retry_after`] | shared types |
+//! | | [`budget`], [`depth_limit`], [`blocking`] | limits of memory and of the time on the serving thread |
+//! | | [`fs`], [`net`], [`proxy`], [`content_encoding`], [`socket_owner`], [`command_hint`] | private files, HTTP client |
+//! | core | [`protocol`] | the client APIs, the backend's API, server-sent events; pure: no I/O, clock or randomness |
 //! | leaves | [`auth`], [`upstream`], [`history`], [`demo`] | I/O and state; they don't use each other |
 //! | server | [`server`] | connects the leaves: routes, request handling, streaming |
 //! | program | [`config`], [`cli`] | settings and commands |
@@ -41,12 +43,14 @@
 
 pub mod auth;
 pub mod blocking;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod command_hint;
 pub mod config;
 pub mod content_encoding;
 pub mod demo;
+pub mod depth_limit;
 pub mod endpoint;
 pub mod error;
 pub mod excerpt;

@@ -14,9 +14,11 @@ use std::path::Path;
 /// The base layer, without `net`.
 const BASE: &[&str] = &[
     "blocking",
+    "budget",
     "clock",
     "command_hint",
     "content_encoding",
+    "depth_limit",
     "endpoint",
     "error",
     "excerpt",
@@ -281,7 +283,8 @@ fn violations(module: &[String], source: &str) -> Vec<String> {
 }
 
 /// Whether a source names a function that spawns tasks or threads (of tokio, a `TaskTracker`, a `JoinSet` or the
-/// standard library), calls `spawn` on a process, or builds a thread. `spawn_blocking` is allowed: its caller awaits it.
+/// standard library), calls `spawn` on a process, or builds a thread. `spawn_blocking` is allowed: its caller awaits
+/// it.
 fn spawns(tokens: &[String]) -> bool {
     const SPAWNS: &[&str] = &["spawn", "spawn_local", "spawn_on", "spawn_scoped", "spawn_unchecked", "JoinSet"];
     let is_builder = |three: &[String]| three[0] == "thread" && three[1] == "::" && three[2] == "Builder";

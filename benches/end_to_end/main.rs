@@ -4,10 +4,10 @@
 //! cargo bench --bench end_to_end [-- [MEASURE…] [--quick] [--zstd] [--json FILE]]
 //! ```
 //!
-//! MEASURE is any of `first chunks slow whole sizes histories start`; default: all. A fast backend, a plain forwarder and
-//! the daemon run as separate processes; this process is the client. With `--zstd`, the backend compresses its responses
-//! to the daemon, but not those to the forwarder, which doesn't accept compression. Every delta of every response is
-//! checked. The benchmark reads `/proc`, so it requires Linux. It uses only loopback connections.
+//! MEASURE is any of `first chunks slow whole sizes histories start`; default: all. A fast backend, a plain forwarder
+//! and the daemon run as separate processes; this process is the client. With `--zstd`, the backend compresses its
+//! responses to the daemon, but not those to the forwarder, which doesn't accept compression. Every delta of every
+//! response is checked. The benchmark reads `/proc`, so it requires Linux. It uses only loopback connections.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,

@@ -1,8 +1,7 @@
 //! The access tokens that clients send themselves (`upstream.credentials = "client"`).
 //!
-//! A [`ClientLogin`] lives as long as its request. Its token is neither stored nor refreshed: if the backend refuses it,
-//! the client gets the refusal, and refreshes its token itself. [`ClientLogins`] replaces the credential
-//! store.
+//! A [`ClientLogin`] lives as long as its request. Its token is neither stored nor refreshed: if the backend refuses
+//! it, the client gets the refusal, and refreshes its token itself. [`ClientLogins`] replaces the credential store.
 
 use crate::auth::access_token::AccessToken;
 use crate::token_source::{Account, AuthError, Bearer, BoxFuture, CredentialSource, SessionState, TokenSource};

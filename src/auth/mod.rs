@@ -2,9 +2,9 @@
 //!
 //! The [`Store`] holds the credentials of all accounts. [`Accounts`] returns bearer tokens and refreshes them before
 //! they expire. [`Login`], [`DeviceLogin`], [`import`] and [`logout`] change which accounts are signed in, and
-//! [`status`] reports them. A [`ClientLogin`] is the token that a client sends itself. Only [`Issuer`] calls the issuer.
-//! A refresh token is single-use: code that sends one holds the store's lock, reads the store first, and stores the new
-//! tokens before it does anything else. No token, e-mail address or account id gets into the log or an error.
+//! [`status`] reports them. A [`ClientLogin`] is the token that a client sends itself. Only [`Issuer`] calls the
+//! issuer. A refresh token is single-use: code that sends one holds the store's lock, reads the store first, and stores
+//! the new tokens before it does anything else. No token, e-mail address or account id gets into the log or an error.
 
 mod access_token;
 mod accounts;

@@ -17,8 +17,8 @@ const GLOBAL: usize = 100;
 ///
 /// codex-proxy is a local server. It signs in with your ChatGPT account and accepts requests from this machine only,
 /// unless you configure client keys. The ChatGPT backend is not a documented public API: OpenAI can change or block it
-/// at any time. Your plan's limits and OpenAI's terms apply. It is meant for one person and one account, not for sharing
-/// or pooling.
+/// at any time. Your plan's limits and OpenAI's terms apply. It is meant for one person and one account, not for
+/// sharing or pooling.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "codex-proxy", version, arg_required_else_help = true)]
 pub(super) struct Arguments {

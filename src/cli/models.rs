@@ -1,7 +1,7 @@
 //! `codex-proxy models`: lists the account's models, as a table or as JSON.
 //!
-//! Without `--refresh`, it makes no request: it shows the last list from the backend, or the built-in one. The JSON form
-//! is stable and documented in `docs/models.md`.
+//! Without `--refresh`, it makes no request: it shows the last list from the backend, or the built-in one. The JSON
+//! form is stable and documented in `docs/models.md`.
 
 use std::sync::Arc;
 

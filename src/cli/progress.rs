@@ -1,4 +1,5 @@
-//! A progress line on stderr for work that takes longer than a second. Only on a terminal; erased when the work is done.
+//! A progress line on stderr for work that takes longer than a second. Only on a terminal; erased when the work is
+//! done.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;

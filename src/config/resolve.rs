@@ -83,6 +83,9 @@ pub(super) fn resolve(
             quota_probe: values.quota_probe.value,
             commit_after: values.commit_after.value,
             event_limit_bytes,
+            memory_limit_bytes: usize::try_from(values.memory_limit.value.0).unwrap_or(usize::MAX),
+            image_model: values.image_model.value.0.clone(),
+            image_timeout: values.image_timeout.value.0,
             catalogue_file: Some(paths.catalogue.clone()),
         },
         responses: responses::Options {
@@ -113,7 +116,6 @@ fn server(values: &ResolvedValues) -> server::Settings {
         queue_wait: values.queue_wait.value,
         reader_stall: values.reader_stall.value.0,
         body_limit_bytes: values.body_limit.value.0,
-        memory_limit_bytes: usize::try_from(values.memory_limit.value.0).unwrap_or(usize::MAX),
         body_read: values.body_read.value.0,
         keepalive: Some(values.keepalive.value).filter(|interval| !interval.is_zero()),
         socket_lifetime: values.socket_lifetime.value.0,

@@ -301,7 +301,7 @@ fn timers_are_durations_and_a_timeout_must_not_be_zero() {
 #[test]
 fn limits_memory_must_be_at_least_limits_body() {
     let config = Home::new("limits.body = '1MiB'\nlimits.memory = '1MiB'").config();
-    assert_eq!((config.server.body_limit_bytes, config.server.memory_limit_bytes), (1 << 20, 1 << 20));
+    assert_eq!((config.server.body_limit_bytes, config.upstream.memory_limit_bytes), (1 << 20, 1 << 20));
     for (text, at) in [
         ("limits.memory = '63MiB'", "config.toml:1: limits.memory: "),
         ("limits.body = '1GiB'", "config.toml:1: limits.body: "),

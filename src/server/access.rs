@@ -319,8 +319,8 @@ pub(super) fn authority(request: &Parts) -> &str {
     request.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default()
 }
 
-/// The text of the key in `Authorization: Bearer`, `x-api-key` or `api-key`; not in the first if it has the client's own
-/// login.
+/// The text of the key in `Authorization: Bearer`, `x-api-key` or `api-key`; not in the first if it has the client's
+/// own login.
 fn presented_key(headers: &HeaderMap, credentials: CredentialSource) -> Option<&str> {
     let bearer = |text: &'_ str| text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());

@@ -8,18 +8,18 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::body::{self, BufferedBody};
-use super::budget::Reservation;
 use super::http_response::{json_response, with_warnings};
 use super::paths::PathModel;
 use super::request_log::RequestRecord;
 use super::side_request::{SideApi, SideRequest};
 use super::{Settings, multipart};
 use crate::blocking::off_thread;
+use crate::budget::BufferedBody;
+use crate::budget::Reservation;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Warnings;
 use crate::protocol::audio::{self, TranscriptionFormat, UploadForm};
-use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
+use crate::upstream::{CallQuota, ForwardedHeaders, SideCall, SideTarget};
 
 /// Maximum size of a reply. The text of three hours of speech has about 200 KB.
 const MAX_REPLY_BYTES: u64 = 4 * 1024 * 1024;
@@ -73,7 +73,7 @@ impl Transcriptions {
         Ok(SideCall {
             method: Method::POST,
             target: SideTarget::ChatGpt("/transcribe".to_owned()),
-            model: None,
+            quota: CallQuota::Free,
             forwarded: ForwardedHeaders { request, ..ForwardedHeaders::default() },
             body: upload.body,
             head_timeout: self.head_timeout,
@@ -97,7 +97,7 @@ impl SideApi for Transcriptions {
         let mut headers = std::mem::take(&mut reply.headers);
         headers.remove(CONTENT_TYPE);
         record.set_upstream_id(reply.request_id.as_deref());
-        let BufferedBody { bytes, memory: _memory } = body::read_response(reply, MAX_REPLY_BYTES, &budget).await?;
+        let BufferedBody { bytes, memory: _memory } = reply.read(MAX_REPLY_BYTES, &budget).await?;
         let mut response = json_response(StatusCode::OK, audio::document::respond(&bytes, format)?);
         response.headers_mut().extend(headers);
         if format == TranscriptionFormat::Text {

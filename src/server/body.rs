@@ -1,5 +1,5 @@
-//! Reads the bodies of requests and of backend responses within the limits: decoded size, memory of all requests
-//! ([`super::budget`]) and rate ([`super::pace`]).
+//! Reads the bodies of requests within the limits: decoded size, memory of all requests ([`crate::budget`]) and rate
+//! ([`super::pace`]).
 //!
 //! Removes the content encoding and, from JSON, a byte order mark, and replaces escaped lone surrogates, so that every
 //! API reads the same text. The rest of a refused body is read and discarded, within limits, so that the client reads
@@ -15,7 +15,6 @@ use async_compression::tokio::bufread::{BrotliDecoder, DeflateDecoder, ZlibDecod
 use axum::body::Body;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_core::Stream;
-use futures_util::StreamExt as _;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body_util::BodyExt;
@@ -23,24 +22,20 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead};
 use tokio::time::{timeout, timeout_at};
 use tokio_util::io::{StreamReader, poll_read_buf};
 
-use super::budget::{ByteBudget, Reservation};
 use super::handler::{Handler, Limits};
 use super::pace::Pace;
 use crate::blocking::off_thread;
+use crate::budget::{BufferedBody, ByteBudget, GrowingBuffer};
 use crate::content_encoding::{content_encoding, gzip_decoder, zstd_decoder};
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::json::surrogates;
-use crate::upstream::SideResponse;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// Time limit for reading and discarding the rest of a refused body.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum size of the discarded part of a body.
 const MAX_DISCARDED_BYTES: usize = 256 * 1024 * 1024;
-/// Initial size of a buffer, unless the size of a reply is announced or the limit is smaller. It doubles as the body
-/// arrives.
-const INITIAL_BYTES: usize = 64 * 1024;
 /// Maximum number of bytes that are decoded at once.
 const STEP_BYTES: usize = 256 * 1024;
 /// The largest window of any decoder (Brotli's).
@@ -54,24 +49,6 @@ pub(super) struct BodyLimits {
     /// Longest pause between two bytes; see [`Pace`].
     pub(super) max_pause: Duration,
     pub(super) memory: Arc<ByteBudget>,
-}
-
-/// A decoded body, and its memory reservation.
-#[derive(Debug)]
-pub(super) struct BufferedBody {
-    pub(super) bytes: Bytes,
-    pub(super) memory: Reservation,
-}
-
-/// A buffer that reserves memory before it grows.
-struct GrowingBuffer {
-    bytes: Vec<u8>,
-    memory: Reservation,
-    initial_bytes: usize,
-    /// The largest size that the buffer may need.
-    limit_bytes: usize,
-    /// Maximum size of the decoder's window, which uses no more than has been decoded; zero without a decoder.
-    window_bytes: usize,
 }
 
 /// Reads a whole JSON body. Discards the rest of one that it refuses.
@@ -99,36 +76,6 @@ pub(super) async fn read_unchanged(
             Err(error)
         }
     }
-}
-
-/// Reads the whole body of a backend response. Reserves the memory of all of it at once if the backend announces its
-/// size, and waits longer for memory than a request body does: the backend has done the work.
-///
-/// # Errors
-/// [`ProxyError::Damaged`] if it is longer than the limit; [`ProxyError::MemoryFull`]; the failure of the connection.
-pub(super) async fn read_response(
-    mut response: SideResponse,
-    limit_bytes: u64,
-    memory: &Arc<ByteBudget>,
-) -> Result<BufferedBody, ProxyError> {
-    let too_large = || ProxyError::Damaged { reason: format!("it is larger than {limit_bytes} bytes") };
-    let expected_bytes = response.announced_bytes.unwrap_or(limit_bytes);
-    if expected_bytes > limit_bytes {
-        return Err(too_large());
-    }
-    let mut buffer = GrowingBuffer::new(memory.reserve_for_reply(response.idle_limit()), expected_bytes);
-    if response.announced_bytes.is_some() {
-        buffer.initial_bytes = buffer.limit_bytes;
-    }
-    while let Some(chunk) = response.next().await {
-        let chunk = chunk?;
-        if (buffer.bytes.len() + chunk.len()) as u64 > limit_bytes {
-            return Err(too_large());
-        }
-        buffer.grow(chunk.len()).await?;
-        buffer.bytes.extend_from_slice(&chunk);
-    }
-    Ok(buffer.finish())
 }
 
 /// Removes a byte order mark, and replaces escaped lone surrogates.
@@ -259,31 +206,6 @@ impl BodyLimits {
 
     fn too_large(&self) -> ProxyError {
         ProxyError::BodyTooLarge { limit_bytes: self.limit_bytes }
-    }
-}
-
-impl GrowingBuffer {
-    fn new(memory: Reservation, limit_bytes: u64) -> Self {
-        let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
-        Self { bytes: Vec::new(), memory, initial_bytes: INITIAL_BYTES, limit_bytes, window_bytes: 0 }
-    }
-
-    /// Makes room for more bytes, waiting for memory if needed. Returns whether it had to reserve some.
-    async fn grow(&mut self, more_bytes: usize) -> Result<bool, ProxyError> {
-        let wanted = self.bytes.len() + more_bytes;
-        if wanted <= self.bytes.capacity() {
-            return Ok(false);
-        }
-        let doubled = (self.bytes.capacity() * 2).max(self.initial_bytes).min(self.limit_bytes).max(wanted);
-        self.memory.set_buffered(doubled + doubled.min(self.window_bytes)).await?;
-        self.bytes.reserve_exact(doubled - self.bytes.len());
-        Ok(true)
-    }
-
-    /// Ends the buffer. Spare capacity was never touched, so it takes no memory.
-    fn finish(mut self) -> BufferedBody {
-        self.memory.shrink(self.bytes.len());
-        BufferedBody { bytes: Bytes::from(self.bytes), memory: self.memory }
     }
 }
 

@@ -9,15 +9,16 @@ use axum::response::Response;
 use http::request::Parts;
 use serde::Serialize;
 
-use super::body::{self, BufferedBody};
-use super::depth_limit;
+use super::body;
 use super::handler::{Handler, PlannedRequest, key_name, refuse};
 use super::http_response::json;
 use super::paths::PathModel;
 use super::request_log::RequestId;
 use super::response_store::ResponseStore;
 use crate::blocking::{LONG_BYTES, off_thread};
+use crate::budget::BufferedBody;
 use crate::command_hint;
+use crate::depth_limit;
 use crate::error::ProxyError;
 use crate::protocol::messages::{self, Messages};
 use crate::protocol::responses::Responses;

@@ -19,7 +19,6 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::budget::Reservation;
 use super::guarded_body::GuardedBody;
 use super::handler::key_name;
 use super::http_response::{json_response, with_warnings};
@@ -27,15 +26,17 @@ use super::paths::PathModel;
 use super::relay::Relay;
 use super::request_log::{RequestRecord, ServedRequest};
 use super::side_request::{SideApi, SideRequest};
-use super::{Settings, depth_limit, multipart};
+use super::{Settings, multipart};
 use crate::blocking::off_thread;
+use crate::budget::Reservation;
+use crate::depth_limit;
 use crate::error::ProxyError;
 use crate::history::ConversationKey;
 use crate::protocol::codex::Usage;
 use crate::protocol::images::{self, ImageReply, ImageRequest, Operation};
 use crate::protocol::responses::is_codex;
 use crate::protocol::{Mode, Summary, Warnings};
-use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
+use crate::upstream::{CallQuota, ForwardedHeaders, SideCall, SideTarget};
 use image_calls::{CompletedImage, ImageCalls, RepeatedCall, ReservedCall};
 use image_stream::ImageStream;
 
@@ -106,7 +107,7 @@ impl Images {
         SideCall {
             method: Method::POST,
             target: SideTarget::Codex(self.operation.path().to_owned()),
-            model: Some(self.model.to_string()),
+            quota: CallQuota::Counted(self.model.to_string()),
             forwarded: ForwardedHeaders { request: HeaderMap::from_iter([kind]), ..forwarded },
             body,
             head_timeout: self.head_timeout,

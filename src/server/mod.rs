@@ -14,12 +14,10 @@ mod active_requests;
 mod api_flavor;
 mod audio;
 mod body;
-mod budget;
 mod concurrency;
 mod connections;
 mod cors;
 mod count;
-mod depth_limit;
 mod descriptors;
 mod document;
 mod guarded_body;
@@ -95,8 +93,6 @@ pub struct Settings {
     pub reader_stall: Duration,
     /// Largest request body after decoding (`limits.body`).
     pub body_limit_bytes: u64,
-    /// Maximum memory for everything that is buffered for requests (`limits.memory`).
-    pub memory_limit_bytes: usize,
     /// Longest pause between two bytes of a request body or WebSocket message (`timing.body_read`). A minimum average
     /// rate applies too.
     pub body_read: Duration,

@@ -12,13 +12,15 @@ use http::request::Parts;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::body::{self, BufferedBody};
+use super::Services;
+use super::body;
 use super::handler::{Handler, refuse};
 use super::http_response::json;
 use super::models::{NO_DATE, find, named_models, unknown_model};
 use super::request_log::RequestId;
-use super::{Services, depth_limit};
 use crate::blocking::off_thread;
+use crate::budget::BufferedBody;
+use crate::depth_limit;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;

@@ -13,15 +13,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::access::OwnUsage;
-use super::body::{self, BufferedBody};
 use super::http_response::with_headers;
 use super::request_log::RequestRecord;
 use super::side_request::{SideApi, SideRequest, passed_on};
 use crate::blocking::off_thread;
+use crate::budget::BufferedBody;
 use crate::error::{Fault, ProxyError, Refusal};
 use crate::protocol::Mode;
 use crate::protocol::json::string::Str;
-use crate::upstream::{ForwardedHeaders, SideCall, SideTarget};
+use crate::upstream::{CallQuota, ForwardedHeaders, SideCall, SideTarget, UNBOUND_ORIGIN};
 
 /// Time limit for the head of a response, unless an image is generated.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -30,8 +30,6 @@ const MAX_ACCOUNT_BYTES: u64 = 256 * 1024;
 const ACCOUNTS: &str = "accounts/check";
 /// The members of `accounts/check` that make the client send requests for responses to another origin.
 const ROUTING: [&str; 2] = ["workspace_backend_origin", "account_routing_override"];
-/// Their value for an account without region routing.
-const UNBOUND: &str = "NO_CONSTRAINT";
 
 /// The member of a body that names the model. The others are skipped.
 #[derive(Deserialize)]
@@ -70,13 +68,16 @@ impl Relay {
         if let Self::Images(limit) = self { limit } else { HEAD_TIMEOUT }
     }
 
-    /// The model whose limit a request counts against; `None` if it doesn't count against the quota or names no model.
-    fn model(self, body: &[u8]) -> Option<String> {
-        if !matches!(self, Self::Search | Self::Images(_)) {
-            return None;
-        }
-        let named = off_thread(body.len(), || serde_json::from_slice::<NamedModel<'_>>(body)).ok()?;
-        named.model.map(|model| model.into_cow().into_owned())
+    /// The limit that a request with this body depends on; none if it names no model.
+    fn quota(self, body: &[u8]) -> CallQuota {
+        let of_model = match self {
+            Self::Search => CallQuota::Uncounted,
+            Self::Images(_) => CallQuota::Counted,
+            Self::Notes | Self::History | Self::Memories | Self::Account(_) => return CallQuota::Free,
+        };
+        let named = off_thread(body.len(), || serde_json::from_slice::<NamedModel<'_>>(body));
+        let model = named.ok().and_then(|named| named.model);
+        model.map_or(CallQuota::Free, |model| of_model(model.into_cow().into_owned()))
     }
 
     fn call(self, request: &SideRequest) -> SideCall {
@@ -85,9 +86,9 @@ impl Relay {
             Self::Account(document) => (Method::GET, SideTarget::Account(document.to_owned())),
             _ => (Method::POST, SideTarget::Codex(path.trim_start_matches("/v1").to_owned())),
         };
-        let model = self.model(&request.body);
+        let quota = self.quota(&request.body);
         let body = if method == Method::POST { request.body.clone() } else { Bytes::new() };
-        SideCall { method, target, model, forwarded: self.forwarded(request), body, head_timeout: self.head_timeout() }
+        SideCall { method, target, quota, forwarded: self.forwarded(request), body, head_timeout: self.head_timeout() }
     }
 
     /// Account documents are requested without the headers that describe a turn.
@@ -134,13 +135,13 @@ impl SideApi for Relay {
             request.token.retry_only_unaccepted();
         }
         let call = self.call(&request);
-        if let (Some(record), Some(model)) = (record.as_ref(), &call.model) {
+        if let (Some(record), Some(model)) = (record.as_ref(), call.quota.model()) {
             record.set_model(model, Mode::Document);
         }
         let mut response = request.call(&call).await?;
         if let Self::Account(name) = *self {
             let headers = std::mem::take(&mut response.headers);
-            let read = body::read_response(response, MAX_ACCOUNT_BYTES, &request.budget).await?;
+            let read = response.read(MAX_ACCOUNT_BYTES, &request.budget).await?;
             let BufferedBody { bytes, memory: _memory } = read;
             let document = if name == ACCOUNTS { without_routing(&bytes)? } else { bytes };
             return Ok(with_headers(StatusCode::OK, headers, document));
@@ -183,7 +184,7 @@ fn clear_routing(value: &mut Value) {
         Value::Object(members) => {
             for (name, member) in members {
                 if ROUTING.contains(&name.as_str()) && member.is_string() {
-                    *member = UNBOUND.into();
+                    *member = UNBOUND_ORIGIN.into();
                 } else {
                     clear_routing(member);
                 }

@@ -12,12 +12,12 @@ use tracing::Span;
 use uuid::Uuid;
 
 use super::active_requests::{ActiveRequestId, NewRequest, RequestEnd};
-use super::budget::Reservation;
 use super::concurrency::Permit;
 use super::handler::key_name;
 use super::internal_request::is_internal;
 use super::otlp::RequestSpan;
 use super::state::ServerState;
+use crate::budget::Reservation;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::ProxyError;
 use crate::excerpt::{NAME_CHARACTERS, excerpt};

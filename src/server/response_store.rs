@@ -10,9 +10,9 @@ use http::Extensions;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::budget::Reservation;
 use super::websocket::ConnectionCache;
 use crate::blocking::off_thread;
+use crate::budget::Reservation;
 use crate::error::ProxyError;
 use crate::history::{DeleteError, ResponseOwner, ResponseRecord, Responses};
 use crate::protocol::json::string::Str;

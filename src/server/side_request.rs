@@ -19,14 +19,15 @@ use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::body::{self, BodyLimits, BufferedBody};
-use super::budget::{ByteBudget, Reservation};
+use super::body::{self, BodyLimits};
 use super::handler::{Handler, Limits, aborted, forwarded_headers, refuse_with_status};
 use super::multipart::is_multipart;
 use super::request_log::{RequestId, RequestRecord};
 use super::response_stream::AbortSignal;
 use super::state::ServerState;
 use super::{Services, account};
+use crate::budget::BufferedBody;
+use crate::budget::{ByteBudget, Reservation};
 use crate::error::ProxyError;
 use crate::protocol::responses::{Responses, relayed_headers};
 use crate::protocol::{Dialect, Summary, openai};

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::active_requests::ActiveRequests;
-use super::budget::ByteBudget;
 use super::concurrency::ConcurrencyLimit;
 use super::metrics::Metrics;
 use super::otlp::Telemetry;
 use super::refusals::Refusals;
 use super::{Services, Settings};
+use crate::budget::ByteBudget;
 use crate::history::{CacheStats, UsageTotals};
 
 /// Limits, counters and the list of active requests.
@@ -28,7 +28,7 @@ impl ServerState {
     pub(super) fn new(settings: &Settings, services: &Services) -> Self {
         Self {
             concurrency: ConcurrencyLimit::new(settings.concurrency, settings.queue, settings.queue_wait),
-            memory: Arc::new(ByteBudget::new(settings.memory_limit_bytes)),
+            memory: Arc::clone(services.upstream.memory()),
             metrics: Metrics::default(),
             totals: Arc::clone(&services.totals),
             conversations: Arc::clone(&services.conversations),

@@ -17,8 +17,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use super::headers::text;
 use crate::clock::{Clock as _, SystemClock};
+use crate::protocol::codex::failure::text_header;
 use crate::protocol::models::Catalogue;
 
 /// Catalogs of other accounts that are kept in memory.
@@ -135,11 +135,11 @@ impl CatalogueCache {
     /// A file that can't be written is only logged.
     pub(super) async fn replace(&self, json: Bytes, key: CatalogueKey, headers: &HeaderMap) -> bool {
         let fetched_at = SystemClock.now();
-        let document = CatalogueDocument { json, etag: text(headers, "etag").map(str::to_owned) };
+        let document = CatalogueDocument { json, etag: text_header(headers, "etag").map(str::to_owned) };
         let parsed = CachedCatalogue::parse(document.clone(), key.clone(), Some(fetched_at));
         let Some(fetched) = parsed else { return false };
         self.set(fetched);
-        if let Some(etag) = text(headers, "x-models-etag").or(document.etag.as_deref()) {
+        if let Some(etag) = text_header(headers, "x-models-etag").or(document.etag.as_deref()) {
             *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = Some(opaque_tag(etag).to_owned());
         }
         if let Some(file) = self.file.clone() {
@@ -170,8 +170,8 @@ impl CatalogueCache {
         }
     }
 
-    /// Makes the catalog of this key the current one, or the embedded one if it isn't in memory. Keeps the others, since
-    /// requests of several accounts may alternate.
+    /// Makes the catalog of this key the current one, or the embedded one if it isn't in memory. Keeps the others,
+    /// since requests of several accounts may alternate.
     pub(super) fn select(&self, key: &CatalogueKey) {
         let has_key = |catalogue: &CachedCatalogue| catalogue.key.as_ref() == Some(key);
         if has_key(&self.current.read().unwrap_or_else(PoisonError::into_inner)) {
@@ -210,7 +210,7 @@ impl CatalogueCache {
 
     /// Checks the headers of a response for a new catalog etag.
     pub(super) fn check_etag(&self, headers: &HeaderMap) {
-        let Some(etag) = text(headers, "x-models-etag").map(opaque_tag) else { return };
+        let Some(etag) = text_header(headers, "x-models-etag").map(opaque_tag) else { return };
         let mut current = self.etag.lock().unwrap_or_else(PoisonError::into_inner);
         if current.as_deref() != Some(etag) {
             *current = Some(etag.to_owned());

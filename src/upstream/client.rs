@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::cassette::Recording;
-use super::headers::{client_headers, record_failed_id, request_id, text};
+use super::headers::{client_headers, record_failed_id, request_id};
 use super::response_body::{AcceptEncoding, ResponseBody};
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError, UpstreamFailure};
@@ -172,8 +172,8 @@ pub(super) fn classify(status: u16, headers: &HeaderMap, body: &[u8]) -> ProxyEr
         fault = ?failure.fault,
         code = failure.code.as_deref(),
         upstream.request_id = failure.request_id.as_deref(),
-        cf_ray = text(headers, "cf-ray"),
-        authorization_error = text(headers, "x-openai-authorization-error"),
+        cf_ray = failure::text_header(headers, "cf-ray"),
+        authorization_error = failure::text_header(headers, "x-openai-authorization-error"),
         "the backend rejected a request"
     );
     ProxyError::Upstream(Box::new(failure))

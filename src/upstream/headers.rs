@@ -9,6 +9,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, H
 use super::outgoing::OutgoingRequest;
 use super::{ForwardedHeaders, Settings};
 use crate::error::ProxyError;
+use crate::protocol::codex::failure::text_header;
 use crate::protocol::codex::lite;
 use crate::protocol::codex::request::ServiceTier;
 use crate::token_source::{AuthError, Bearer};
@@ -135,11 +136,6 @@ fn filtered(headers: &HeaderMap, is_included: impl Fn(&str) -> bool) -> HeaderMa
     included.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// Returns a header's trimmed value, unless it is empty or not visible ASCII.
-pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|text| !text.is_empty())
-}
-
 /// Sets a header, unless the text is empty or not allowed in one.
 fn put(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     if let Some(value) = HeaderValue::from_str(text).ok().filter(|value| !value.is_empty()) {
@@ -153,7 +149,7 @@ fn not_a_header(what: &str) -> ProxyError {
 
 /// The backend's id of a request.
 pub(super) fn request_id(headers: &HeaderMap) -> Option<&str> {
-    text(headers, "x-oai-request-id").or_else(|| text(headers, "x-request-id"))
+    text_header(headers, "x-oai-request-id").or_else(|| text_header(headers, "x-request-id"))
 }
 
 /// Adds the id of a failed attempt to the log span of the client's request.

@@ -42,7 +42,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tokio::time::{sleep, timeout};
 
-use crate::error::ProxyError;
+use crate::budget::ByteBudget;
+use crate::error::{ProxyError, UpstreamFailure};
 use crate::net::HttpClient;
 use crate::protocol::codex;
 use crate::protocol::models::Catalogue;
@@ -69,12 +70,13 @@ pub use headers::{client_headers, codex_client_headers};
 pub use pending::Pending;
 pub use quota::account_check::AccountStatus;
 pub use quota::snapshot::{Quota, QuotaPace, QuotaWindow};
+pub use region::UNBOUND_ORIGIN;
 pub use rejected_params::RejectedParam;
 pub use reply_events::ReplyEvents;
 pub use request_token::RequestToken;
 pub use response_body::AcceptEncoding;
 pub use settings::Settings;
-pub use side_call::{SideCall, SideResponse, SideTarget};
+pub use side_call::{CallQuota, SideCall, SideResponse, SideTarget};
 pub use stream::ControlError;
 pub use unknown_events::UnknownName;
 pub use websocket::Transport;
@@ -107,6 +109,7 @@ pub struct Upstream {
     compressor: Compressor,
     quota: Arc<QuotaTracker>,
     counters: Counters,
+    memory: Arc<ByteBudget>,
     unknown_events: Arc<UnknownEvents>,
     /// Set with `--record`.
     recorder: Option<Recorder>,
@@ -155,6 +158,7 @@ impl Upstream {
             compressor: Compressor::new(settings.compression),
             quota: Arc::new(QuotaTracker::new(http.clock(), settings.quota_probe)),
             counters: Counters::default(),
+            memory: Arc::new(ByteBudget::new(settings.memory_limit_bytes)),
             unknown_events: Arc::default(),
             recorder: None,
             player: None,
@@ -195,9 +199,20 @@ impl Upstream {
     /// # Errors
     /// The failure that exhausted the limit.
     pub fn check_quota(&self, token: &RequestToken, model: &str) -> Result<(), ProxyError> {
-        let Some(failure) = self.quota.exhausted(&token.bearer().account.id, model) else { return Ok(()) };
+        self.unless_exhausted(self.quota.exhausted(&token.bearer().account.id, model))
+    }
+
+    /// Counts the failure of an exhausted limit, and returns it.
+    fn unless_exhausted(&self, failure: Option<UpstreamFailure>) -> Result<(), ProxyError> {
+        let Some(failure) = failure else { return Ok(()) };
         self.counters.quota_refusals.fetch_add(1, Ordering::Relaxed);
         Err(ProxyError::Upstream(Box::new(failure)))
+    }
+
+    /// The memory that everything buffered for requests shares, here and in the server.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<ByteBudget> {
+        &self.memory
     }
 
     /// The current counters.

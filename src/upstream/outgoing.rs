@@ -30,7 +30,7 @@ impl OutgoingRequest {
         }
     }
 
-    /// Whether the body is in the lite format.
+    /// Whether the body is in the lite form.
     pub(super) fn is_lite(&self) -> bool {
         self.format != WireFormat::Classic
     }

@@ -27,8 +27,8 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
 /// How long the default origin is used before the origin is requested again.
 const FALLBACK_TTL: Duration = Duration::from_secs(300);
-/// The value of `workspace_backend_origin` for accounts that are not bound to a region.
-const UNBOUND: &str = "NO_CONSTRAINT";
+/// The value of the routing members in `accounts/check` for accounts that are not bound to a region.
+pub const UNBOUND_ORIGIN: &str = "NO_CONSTRAINT";
 
 /// Where to send an account's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +163,7 @@ fn parse_origin(base: &Endpoint, account_id: &str, body: &[u8]) -> Result<Accoun
     let account = find_account(account_id, body)?;
     let endpoint = match account["workspace_backend_origin"].as_str() {
         None => return Err("the response has no workspace_backend_origin".to_owned()),
-        Some(UNBOUND) => base.clone(),
+        Some(UNBOUND_ORIGIN) => base.clone(),
         Some(origin) => base.with_origin(origin).map_err(|error| error.to_string())?,
     };
     let region = matches!(account["account_routing_override"].as_str(), Some("us" | "us_cr")).then_some("us");

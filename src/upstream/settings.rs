@@ -40,6 +40,12 @@ pub struct Settings {
     pub commit_after: Duration,
     /// Size limit of an event, and of all events before the commit point together (`limits.event`).
     pub event_limit_bytes: usize,
+    /// Maximum memory for everything that is buffered for requests (`limits.memory`), here and in the server.
+    pub memory_limit_bytes: usize,
+    /// Model of the images that the proxy generates for the model (`images.model`).
+    pub image_model: String,
+    /// Time limit for the head of the response with such an image (`images.timeout`).
+    pub image_timeout: Duration,
     /// File that keeps the catalog between runs. `None` keeps it in memory only.
     pub catalogue_file: Option<PathBuf>,
 }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,9 +25,11 @@ use super::response_body::ResponseBody;
 use super::retry_policy::{Change, Retry, random_jitter};
 use super::{ForwardedHeaders, RequestToken, Upstream, headers, region};
 use crate::blocking::off_thread;
+use crate::budget::{BufferedBody, ByteBudget, GrowingBuffer};
 use crate::content_encoding::content_encoding;
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError};
+use crate::protocol::codex::failure::text_header;
 use crate::token_source::Bearer;
 
 /// A call of an endpoint other than `/responses`.
@@ -36,14 +39,25 @@ pub struct SideCall {
     pub method: Method,
     /// The endpoint.
     pub target: SideTarget,
-    /// The model whose limit the call counts against; `None` if it doesn't count against the quota.
-    pub model: Option<String>,
+    /// The limit that the call depends on.
+    pub quota: CallQuota,
     /// The client's `originator`, and headers to add, such as `content-type` and those of a Codex client.
     pub forwarded: ForwardedHeaders,
     /// The request body.
     pub body: Bytes,
     /// Time limit for the head of the response.
     pub head_timeout: Duration,
+}
+
+/// The limit that a call depends on. An exhausted limit refuses the call without a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallQuota {
+    /// None.
+    Free,
+    /// That of this model. A success shows that the limit isn't exhausted.
+    Counted(String),
+    /// That of this model. A success doesn't show whether the limit is exhausted: a search isn't a response.
+    Uncounted(String),
 }
 
 /// An endpoint: a path with its query, below one of the backend's base URLs.
@@ -64,9 +78,10 @@ pub struct SideResponse {
     /// The backend's request id, for the log.
     pub request_id: Option<String>,
     /// The size of the body in bytes, if the backend announces it and doesn't compress the body.
-    pub announced_bytes: Option<u64>,
+    announced_bytes: Option<u64>,
     body: ResponseBody,
     recording: Option<Recording>,
+    /// Maximum time between two chunks of the body (`upstream.idle_timeout`).
     idle_limit: Duration,
     timer: Pin<Box<Sleep>>,
 }
@@ -75,11 +90,15 @@ impl Upstream {
     /// Makes a call. The token is replaced if the backend refuses it.
     ///
     /// # Errors
-    /// The failure of the last attempt; the failure of the limit that the model counts against, if it is known to be
+    /// The failure of the last attempt; the failure of the limit that the call depends on, if it is known to be
     /// exhausted.
     pub async fn call(&self, call: &SideCall, token: &mut RequestToken) -> Result<SideResponse, ProxyError> {
-        if let Some(model) = &call.model {
-            self.check_quota(token, model)?;
+        match &call.quota {
+            CallQuota::Free => {}
+            CallQuota::Counted(model) => self.check_quota(token, model)?,
+            CallQuota::Uncounted(model) => {
+                self.unless_exhausted(self.quota.exhausted_without_probe(&token.bearer().account.id, model))?;
+            }
         }
         self.call_unchecked(call, token).await
     }
@@ -95,7 +114,7 @@ impl Upstream {
                     token.accepted();
                     return Ok(response);
                 }
-                Err(error) => self.retry_unchanged(call.model.as_deref(), token, error).await?,
+                Err(error) => self.retry_unchanged(call.quota.model(), token, error).await?,
             }
         }
     }
@@ -121,8 +140,10 @@ impl Upstream {
         let recording = self.recorder.as_ref().map(start);
         match self.open_call(request, recorded, recording.as_ref()).await {
             Ok((received, body)) => {
-                if let Some(model) = &call.model {
-                    self.quota.record_success(&bearer.account.id, model, &received);
+                match &call.quota {
+                    CallQuota::Free => {}
+                    CallQuota::Counted(model) => self.quota.record_success(&bearer.account.id, model, &received),
+                    CallQuota::Uncounted(_) => self.quota.record_headers(&bearer.account.id, &received),
                 }
                 let idle_limit = self.settings.idle_timeout;
                 Ok(SideResponse { recording, ..SideResponse::new(&received, body, &call.forwarded, idle_limit) })
@@ -190,6 +211,17 @@ impl Upstream {
     }
 }
 
+impl CallQuota {
+    /// The model whose limit it is.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        match self {
+            Self::Free => None,
+            Self::Counted(model) | Self::Uncounted(model) => Some(model),
+        }
+    }
+}
+
 impl SideTarget {
     /// The path in a cassette, which doesn't depend on the base URL.
     fn recorded_path(&self) -> String {
@@ -225,33 +257,38 @@ impl SideResponse {
         }
     }
 
-    /// Maximum time between two chunks of the body (`upstream.idle_timeout`).
-    #[must_use]
-    pub fn idle_limit(&self) -> Duration {
-        self.idle_limit
-    }
-
-    /// Reads the whole body.
+    /// Reads the whole body. Reserves the memory of all of it at once if the backend announces its size, and waits
+    /// longer for memory than a request body does: the backend has done the work.
     ///
     /// # Errors
-    /// [`ProxyError::Damaged`] if it is longer than the limit, else the failure of the connection.
-    pub async fn read(mut self, limit_bytes: usize) -> Result<Bytes, ProxyError> {
-        let mut body = Vec::new();
+    /// [`ProxyError::Damaged`] if it is longer than the limit; [`ProxyError::MemoryFull`]; the failure of the
+    /// connection.
+    pub async fn read(mut self, limit_bytes: u64, memory: &Arc<ByteBudget>) -> Result<BufferedBody, ProxyError> {
+        let too_large = || ProxyError::Damaged { reason: format!("it is larger than {limit_bytes} bytes") };
+        let expected_bytes = self.announced_bytes.unwrap_or(limit_bytes);
+        if expected_bytes > limit_bytes {
+            return Err(too_large());
+        }
+        let mut buffer = GrowingBuffer::new(memory.reserve_for_reply(self.idle_limit), expected_bytes);
+        if self.announced_bytes.is_some() {
+            buffer.expect_whole();
+        }
         while let Some(chunk) = self.next().await {
             let chunk = chunk?;
-            if body.len() + chunk.len() > limit_bytes {
-                return Err(ProxyError::Damaged { reason: format!("it is larger than {limit_bytes} bytes") });
+            if (buffer.bytes.len() + chunk.len()) as u64 > limit_bytes {
+                return Err(too_large());
             }
-            body.extend_from_slice(&chunk);
+            buffer.grow(chunk.len()).await?;
+            buffer.bytes.extend_from_slice(&chunk);
         }
-        Ok(body.into())
+        Ok(buffer.finish())
     }
 }
 
 /// The size of a body that isn't compressed.
 fn announced_bytes(received: &HeaderMap) -> Option<u64> {
     let is_plain = matches!(content_encoding(received).as_str(), "" | "identity");
-    headers::text(received, CONTENT_LENGTH.as_str())?.parse().ok().filter(|_| is_plain)
+    text_header(received, CONTENT_LENGTH.as_str())?.parse().ok().filter(|_| is_plain)
 }
 
 /// The chunks of the body, up to its end or the first error.

@@ -5,51 +5,45 @@
 //! the stream is polled, so dropping the stream cancels it.
 //!
 //! At most [`MAX_CALLS`] calls of a round are run. After [`MAX_ROUNDS`] rounds with calls, or when searches have taken
-//! [`MAX_SEARCH_TIME`] in all, the outputs end with [`LAST_CALLS`], and the next round doesn't offer the tools.
-//! Images have a separate time limit. The output of a failed call gives the reason; an exhausted quota or a refused
-//! token ends the response.
+//! [`MAX_SEARCH_TIME`] in all, the outputs end with [`LAST_CALLS`], and the next round doesn't offer the tools. Each
+//! image has its own time limit (`images.timeout`). The output of a failed call gives the reason; an exhausted
+//! quota or a refused token ends the response.
 //!
 //! [`proxy_tools`]: crate::protocol::codex::proxy_tools
 
+mod calls;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use http::Method;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::event_class::EventClass;
 use super::outgoing::OutgoingRequest;
 use super::region::OnRefusedToken;
-use super::{EventStream, ForwardedHeaders, RequestToken, SideCall, SideTarget, Upstream};
+use super::{EventStream, ForwardedHeaders, RequestToken, Upstream};
 use crate::blocking::off_thread;
-use crate::error::{Fault, ProxyError};
+use crate::budget::Reservation;
+use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
 use crate::protocol::codex::lite::ToolNamespace;
 use crate::protocol::codex::proxy_tools::{
-    CallTime, HiddenItems, Merged, ProxyCall, ProxyTool, RoundMerger, SideRequest, ToolOutcome, next_round,
+    HiddenItems, Merged, ProxyCall, ProxyTool, RoundMerger, ToolOutcome, next_round,
 };
+use calls::{Caller, FinishedCall, RoundCalls};
 
 /// Maximum number of rounds whose calls are run.
 const MAX_ROUNDS: u32 = 8;
 /// Time limit for all searches of a response together.
 const MAX_SEARCH_TIME: Duration = Duration::from_secs(120);
-/// Time limit for the images of a round: the backend needs up to two minutes for one.
-const MAX_IMAGE_TIME: Duration = Duration::from_secs(300);
-/// Maximum number of calls that run at a time.
-const CONCURRENT_CALLS: usize = 4;
 /// Maximum number of calls of a round that are run.
 const MAX_CALLS: usize = 16;
-/// Size limits for the response to a call.
-const MAX_SEARCH_BYTES: usize = 256 * 1024;
-const MAX_IMAGE_BYTES: usize = 32 * 1024 * 1024;
 /// Added to the outputs of the last calls.
 const LAST_CALLS: &str =
     "No further calls of this tool are possible in this response. Answer with what you have found so far.";
@@ -59,8 +53,10 @@ pub(super) struct ToolRounds {
     state: State,
     /// Events to return next.
     ready: VecDeque<Bytes>,
+    /// The memory of images in `ready`, until all of it has been returned.
+    ready_memory: Vec<Reservation>,
     merger: RoundMerger,
-    /// `None` while the calls of a round are run or the next one is opened.
+    /// `None` while the next round is opened.
     backend: Option<Box<RoundBackend>>,
     /// When the client's first content delta arrived.
     first_content: Option<Instant>,
@@ -71,14 +67,11 @@ enum State {
     /// The events of the round arrive.
     Streaming(Box<EventStream>),
     /// The calls of the round run.
-    Calling(BoxFuture<'static, (Box<RoundBackend>, Outcomes)>),
+    Calling(Box<RoundCalls>),
     /// The next round is being opened.
     Opening(BoxFuture<'static, Result<(Box<RoundBackend>, EventStream), ProxyError>>),
     Ended,
 }
-
-/// The calls of a round with their results, or the error that ends the response.
-type Outcomes = Result<Vec<(ProxyCall, ToolOutcome)>, ProxyError>;
 
 /// Runs the calls of a round, and opens the next round.
 #[derive(Debug)]
@@ -101,6 +94,7 @@ impl ToolRounds {
         Self {
             state: State::Streaming(Box::new(events)),
             ready: VecDeque::new(),
+            ready_memory: Vec::new(),
             merger: RoundMerger::new(backend.tools.clone()),
             backend: Some(Box::new(backend)),
             first_content: None,
@@ -147,20 +141,48 @@ impl ToolRounds {
     /// Starts the calls of the round, if it has ended with some.
     fn call(&mut self) {
         let Some(calls) = self.merger.ended_with_calls() else { return };
-        let Some(backend) = self.backend.take() else { return };
+        let Some(backend) = self.backend.as_mut() else { return };
+        let mut calls = calls.to_vec();
+        let (refused, reason) = if backend.tools.is_empty() {
+            (std::mem::take(&mut calls), "no further calls are possible")
+        } else {
+            backend.rounds_left -= 1;
+            (calls.split_off(calls.len().min(MAX_CALLS)), "there are too many calls at a time")
+        };
+        self.state = State::Calling(Box::new(RoundCalls::new(backend.caller(), calls)));
         self.has_run_calls = true;
-        self.state = State::Calling(Box::pin(backend.run(calls.to_vec())));
+        for call in refused {
+            self.show_result(&call, ToolOutcome::Failed(reason.to_owned()));
+        }
     }
 
-    /// Completes the calls of the round, and opens the next round. Ends the response instead if the client has calls to
-    /// run, or the round didn't offer the tools.
-    fn finish_calls(&mut self, mut backend: Box<RoundBackend>, outcomes: Vec<(ProxyCall, ToolOutcome)>) {
+    /// Shows the result of a call to the client.
+    fn finish_call(&mut self, finished: FinishedCall) {
+        let FinishedCall { call, outcome, mut memory, token } = finished;
+        if let Some(backend) = self.backend.as_mut() {
+            // Each call may have replaced the refused token. The next round uses the newest one.
+            backend.token.adopt(token);
+        }
+        let event_bytes = outcome.image_bytes();
+        self.show_result(&call, outcome);
+        memory.shrink(event_bytes);
+        self.ready_memory.push(memory);
+    }
+
+    fn show_result(&mut self, call: &ProxyCall, outcome: ToolOutcome) {
+        let Self { merger, ready, .. } = self;
+        let events = off_thread(outcome.image_bytes(), || merger.finish_call(call, outcome));
+        ready.extend(events.into_iter().map(Bytes::from));
+    }
+
+    /// Opens the next round. Ends the response instead if the client has calls to run, or the round didn't offer the
+    /// tools.
+    fn continue_response(&mut self, search_time: Duration) {
+        let Some(mut backend) = self.backend.take() else { return };
+        backend.search_time_left = backend.search_time_left.saturating_sub(search_time);
         let is_last = backend.tools.is_empty() || self.merger.has_client_calls();
         let withdrawn = if is_last { Vec::new() } else { backend.withdraw() };
-        let note = if withdrawn.is_empty() { "" } else { LAST_CALLS };
-        for (call, outcome) in outcomes {
-            self.ready.extend(self.merger.finish_call(&call, &outcome, note).into_iter().map(Bytes::from));
-        }
+        self.merger.record_outputs(if withdrawn.is_empty() { "" } else { LAST_CALLS });
         if is_last {
             self.ready.extend(self.merger.release_end().map(Bytes::from));
             self.state = State::Ended;
@@ -188,6 +210,7 @@ impl ToolRounds {
             if let Some(event) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(event)));
             }
+            self.ready_memory.clear();
             match &mut self.state {
                 State::Streaming(events) => match ready!(Pin::new(&mut **events).poll_next(cx)) {
                     Some(Ok(data)) => {
@@ -200,13 +223,17 @@ impl ToolRounds {
                     Some(Err(error)) => return self.fail(error),
                     None => self.state = State::Ended,
                 },
-                State::Calling(running) => {
-                    let (backend, outcomes) = ready!(running.as_mut().poll(cx));
-                    match outcomes {
-                        Ok(outcomes) => self.finish_calls(backend, outcomes),
-                        Err(error) => return self.fail(error),
+                State::Calling(calls) => match ready!(calls.poll_finished(cx)) {
+                    Some(Ok(finished)) => self.finish_call(finished),
+                    Some(Err(error)) => {
+                        self.merger.record_outputs("");
+                        return self.fail(error);
                     }
-                }
+                    None => {
+                        let search_time = calls.search_time();
+                        self.continue_response(search_time);
+                    }
+                },
                 State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
                     Ok((backend, events)) => {
                         self.backend = Some(backend);
@@ -242,87 +269,17 @@ impl RoundBackend {
         }
     }
 
-    /// Runs the calls of a round, several at a time. Returns the results in the order of the calls.
-    async fn run(mut self: Box<Self>, mut calls: Vec<ProxyCall>) -> (Box<Self>, Outcomes) {
-        let refused = |reason: &'static str| move |call: ProxyCall| (call, ToolOutcome::Failed(reason.to_owned()));
-        if self.tools.is_empty() {
-            return (self, Ok(calls.into_iter().map(refused("no further calls are possible")).collect()));
+    /// Makes the requests of the calls of a round.
+    fn caller(&self) -> Caller {
+        Caller {
+            upstream: Arc::clone(&self.upstream),
+            forwarded: self.forwarded.clone(),
+            token: self.token.clone(),
+            session: self.request.session.clone(),
+            model: self.request.model.clone(),
+            search_limit: self.search_time_left,
+            search_started: OnceLock::new(),
         }
-        let excess = calls.split_off(calls.len().min(MAX_CALLS));
-        let started = Instant::now();
-        let running = calls.into_iter().map(|call| self.run_one(call, started));
-        let finished: Result<Vec<_>, _> = stream::iter(running).buffered(CONCURRENT_CALLS).try_collect().await;
-        self.rounds_left -= 1;
-        let outcomes = finished.map(|finished| {
-            let searched = finished.iter().map(|(.., ended)| ended.saturating_duration_since(started)).max();
-            self.search_time_left = self.search_time_left.saturating_sub(searched.unwrap_or_default());
-            let keep = |(call, outcome, token, _): (_, _, RequestToken, _)| {
-                // Each call may have replaced the refused token. The next round uses the newest one.
-                self.token.adopt(token);
-                (call, outcome)
-            };
-            let finished = finished.into_iter().map(keep);
-            finished.chain(excess.into_iter().map(refused("there are too many calls at a time"))).collect()
-        });
-        (self, outcomes)
-    }
-
-    /// Runs a call of a batch that started at `started`. Also returns the call's token, and the time up to which the
-    /// call counts against the time limit of searches.
-    async fn run_one(
-        &self,
-        call: ProxyCall,
-        started: Instant,
-    ) -> Result<(ProxyCall, ToolOutcome, RequestToken, Instant), ProxyError> {
-        let mut token = self.token.clone();
-        let request = match call.request(&self.request.session, &self.request.model) {
-            Ok(request) => request,
-            Err(reason) => return Ok((call, ToolOutcome::Failed(reason), token, started)),
-        };
-        let time = request.time;
-        if time == CallTime::Image {
-            // A failed call may have been billed.
-            token.retry_only_unaccepted();
-        }
-        let limit = match time {
-            CallTime::Shared => self.search_time_left,
-            CallTime::Image => MAX_IMAGE_TIME,
-        };
-        let deadline = started + limit;
-        let outcome = match timeout_at(deadline, self.fetch(request, limit, &mut token)).await {
-            Ok(Ok(body)) => off_thread(body.len(), || call.outcome(&body)),
-            Ok(Err(error)) if ends_response(&error) => return Err(error),
-            Ok(Err(error)) => {
-                tracing::info!(cause = error.loggable(), "a tool call of the model failed");
-                ToolOutcome::Failed(reason(&error))
-            }
-            Err(_) => ToolOutcome::Failed("there was no result in time".to_owned()),
-        };
-        let ended = if time == CallTime::Shared { Instant::now() } else { started };
-        Ok((call, outcome, token, ended))
-    }
-
-    async fn fetch(
-        &self,
-        request: SideRequest,
-        head_timeout: Duration,
-        token: &mut RequestToken,
-    ) -> Result<Bytes, ProxyError> {
-        let mut forwarded = self.forwarded.clone();
-        forwarded.request.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let max_bytes = match request.time {
-            CallTime::Shared => MAX_SEARCH_BYTES,
-            CallTime::Image => MAX_IMAGE_BYTES,
-        };
-        let call = SideCall {
-            method: Method::POST,
-            target: SideTarget::Codex(request.path.to_owned()),
-            model: Some(self.request.model.clone()),
-            forwarded,
-            body: request.body,
-            head_timeout,
-        };
-        self.upstream.call(&call, token).await?.read(max_bytes).await
     }
 
     /// Returns the tools that the next round no longer offers: all of them once a limit is reached.
@@ -346,30 +303,5 @@ impl RoundBackend {
                 Err(error) => upstream.retry_unchanged(Some(&request.model), token, error).await?,
             }
         }
-    }
-}
-
-/// Whether this failure of a call ends the response.
-fn ends_response(error: &ProxyError) -> bool {
-    match error {
-        ProxyError::Auth(_) => true,
-        ProxyError::Upstream(failure) => {
-            matches!(
-                failure.fault,
-                Fault::UsageLimit | Fault::InsufficientQuota | Fault::Unauthorized | Fault::ClientUnauthorized
-            )
-        }
-        _ => false,
-    }
-}
-
-/// Describes a failure for the model, without text from the backend.
-fn reason(error: &ProxyError) -> String {
-    match error {
-        ProxyError::Upstream(failure) => match failure.status {
-            Some(status) => format!("the backend answered with status {status}"),
-            None => "the backend reported a failure".to_owned(),
-        },
-        other => other.loggable(),
     }
 }

@@ -104,8 +104,9 @@ fn merged(rounds: &[Vec<Kind>]) -> Vec<String> {
         }
         let calls = merger.ended_with_calls().map(<[_]>::to_vec).unwrap_or_default();
         for call in &calls {
-            events.extend(merger.finish_call(call, &ToolOutcome::Found("https://a.example".to_owned()), ""));
+            events.extend(merger.finish_call(call, ToolOutcome::Found("https://a.example".to_owned())));
         }
+        merger.record_outputs("");
     }
     events
 }

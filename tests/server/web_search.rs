@@ -244,7 +244,7 @@ async fn images_are_generated_for_chat_and_responses_clients() {
     let chat = with(with(chat(), "model", json!(MODEL)), "tools", tools.clone());
     let responses = json!({"model": MODEL, "input": "Draw a fox", "tools": tools});
     for (path, request) in [("/v1/chat/completions", chat), ("/v1/responses", responses)] {
-        let bench = lite().await;
+        let bench = lite_with(|launch| launch.setting("images.model", "gpt-image-9")).await;
         bench.upstream.on("/responses", round("resp_1", std::slice::from_ref(&call), 10));
         bench.upstream.on("/responses", round("resp_2", &[message()], 20));
         let image = json!({"created": 1, "data": [{"b64_json": "iVBORw0KGgo="}], "output_format": "png"});
@@ -253,8 +253,8 @@ async fn images_are_generated_for_chat_and_responses_clients() {
         assert!(answer.text().contains("iVBORw0KGgo="), "{}", answer.text());
         let sent = bench.upstream.requests("/images/generations").remove(0).json();
         assert_eq!(
-            (&sent["prompt"], &sent["size"], &sent["quality"]),
-            (&json!("a fox"), &json!("1024x1024"), &json!("auto"))
+            [&sent["prompt"], &sent["size"], &sent["quality"], &sent["model"]],
+            ["a fox", "1024x1024", "auto", "gpt-image-9"]
         );
         let second = String::from_utf8(bench.upstream.requests("/responses").remove(1).body).unwrap();
         assert!(!second.contains("iVBORw0KGgo="), "the model gets no image");

@@ -155,6 +155,9 @@ fn settings(url: &str) -> Settings {
         quota_probe: 300 * SECOND,
         commit_after: 5 * SECOND,
         event_limit_bytes: 4096,
+        memory_limit_bytes: 1 << 20,
+        image_model: "gpt-image-2".to_owned(),
+        image_timeout: 300 * SECOND,
         catalogue_file: None,
     }
 }

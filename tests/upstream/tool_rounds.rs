@@ -1,5 +1,7 @@
 //! Tools that the proxy runs: rounds, limits, failures, cancellation.
 
+mod images;
+
 use codex_proxy::error::{Fault, ProxyError};
 use codex_proxy::protocol::codex::proxy_tools::OutputPlace;
 use codex_proxy::protocol::codex::request::{Request, Tool, WireFormat};
@@ -14,10 +16,9 @@ use crate::transport;
 use crate::{Bench, COMPLETED, SECOND, drain, request};
 
 const SEARCH: &str = "/alpha/search";
-const IMAGES: &str = "/images/generations";
 const FOUND: &str = r#"{"output":"Rust 1.99 is out: https://rust.example/1"}"#;
 
-/// A request in the lite format that asks for web search.
+/// A request in the lite form that asks for web search.
 fn searching() -> Request<'static> {
     let tool = to_raw_value(&json!({"type": "web_search"})).unwrap();
     let look = to_raw_value(&json!({"type": "function", "name": "look", "parameters": {}})).unwrap();
@@ -134,30 +135,6 @@ async fn the_output_of_a_failed_search_is_the_reason() {
     assert!(error.is_none(), "{error:?}");
     assert_eq!(items(&events)[0], (0, "web_search_call", "failed"));
     assert_eq!(outputs(&inputs(&bench)[1]), ["The call failed: the backend answered with status 500."]);
-}
-
-#[tokio::test]
-async fn an_image_that_may_have_been_billed_is_not_requested_again() {
-    let tool = to_raw_value(&json!({"type": "image_generation"})).unwrap();
-    let request = Request { tools: vec![Tool::raw(std::borrow::Cow::Owned(tool))], ..searching() };
-    let item = json!({
-        "type": "function_call", "id": "fc_1", "call_id": "call_1", "namespace": "image_gen", "name": "imagegen",
-        "arguments": r#"{"prompt":"a fox"}"#,
-    });
-    let call = json!({"type": "response.output_item.done", "output_index": 0, "item": item}).to_string();
-    let bench = Bench::new().await;
-    bench.fake.on("/responses", round(1, &[call]));
-    bench.fake.on("/responses", Script::events(&[crate::OVERLOADED]));
-    bench.fake.on("/responses", round(2, &[message()]));
-    bench.fake.on(IMAGES, Script::json(401, ""));
-    bench.fake.on(IMAGES, Script::json(500, "{}"));
-    let (_, error) = drain(open_request(&bench, request).await.unwrap()).await;
-    assert!(error.is_none(), "{error:?}");
-    let tokens: Vec<_> =
-        bench.fake.requests(IMAGES).iter().map(|sent| sent.header("authorization").to_owned()).collect();
-    assert_eq!(tokens, ["Bearer at_0", "Bearer at_1"]);
-    assert_eq!(bench.calls(), 3, "the limit applies to the image only");
-    assert_eq!(outputs(&inputs(&bench)[2]), ["The call failed: the backend answered with status 500."]);
 }
 
 #[tokio::test]
@@ -301,8 +278,8 @@ async fn no_round_is_requested_after_the_quota_is_exhausted() {
     let gate = Gate::default();
     bench.fake.on("/responses", round(1, &[call(0, "call_1", "rust")]));
     bench.fake.on("/responses", crate::quota::spent("100"));
-    // A successful search would end the refusals.
-    bench.fake.on(SEARCH, Script::default().gate(&gate).chained(Script::json(403, "{}")));
+    // A search isn't a response: its success doesn't end the refusals.
+    bench.fake.on(SEARCH, Script::default().gate(&gate).chained(Script::json(200, FOUND)));
     let response = open(&bench).await.unwrap();
     let other = async {
         bench.fake.received(SEARCH, 1).await;
@@ -315,7 +292,7 @@ async fn no_round_is_requested_after_the_quota_is_exhausted() {
 }
 
 #[tokio::test]
-async fn a_round_runs_sixteen_calls_in_order_and_refuses_the_others() {
+async fn a_round_runs_sixteen_calls_and_refuses_the_others() {
     let bench = Bench::new().await;
     let calls: Vec<_> = (0..18).map(|index| call(index, &format!("call_{index}"), "rust")).collect();
     bench.fake.on("/responses", round(1, &calls));
@@ -324,7 +301,8 @@ async fn a_round_runs_sixteen_calls_in_order_and_refuses_the_others() {
     let (events, error) = events(&bench).await;
     assert!(error.is_none(), "{error:?}");
     assert_eq!(bench.fake.requests(SEARCH).len(), 16);
-    let positions: Vec<_> = items(&events).iter().map(|(index, ..)| *index).collect();
+    let mut positions: Vec<_> = items(&events).iter().map(|(index, ..)| *index).collect();
+    positions.sort_unstable();
     assert_eq!(positions, (0..19).collect::<Vec<_>>());
     let inputs = inputs(&bench);
     let refused = outputs(&inputs[1]).split_off(15);
@@ -358,4 +336,29 @@ async fn reasoning_and_text_of_each_round_arrive_before_its_searches_end() {
         kinds.push(event["type"].as_str().unwrap().to_owned());
     }
     assert!(kinds.contains(&"response.output_item.done".to_owned()), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_search_is_shown_before_the_others_of_its_round_end() {
+    let bench = Bench::new().await;
+    let gate = Gate::default();
+    bench.fake.on("/responses", round(1, &[call(0, "call_1", "slow"), call(1, "call_2", "fast")]));
+    bench.fake.on("/responses", round(2, &[message()]));
+    bench.fake.on(SEARCH, Script::default().gate(&gate).chained(Script::json(200, FOUND)));
+    bench.fake.on(SEARCH, Script::json(200, r#"{"output":"second"}"#));
+    let mut response = open(&bench).await.unwrap();
+    let mut shown = Vec::new();
+    while let Some(event) = response.events.next().await {
+        let event: Value = serde_json::from_slice(&event.unwrap()).unwrap();
+        if event["type"] == "response.output_item.done" {
+            shown.push(event["item"]["id"].as_str().unwrap().to_owned());
+            gate.open();
+        }
+    }
+    assert_eq!(shown.len(), 3, "{shown:?}");
+    let inputs = inputs(&bench);
+    let calls: Vec<_> = inputs[1].iter().filter(|item| item["type"] == "function_call_output").collect();
+    assert_eq!([&calls[0]["call_id"], &calls[1]["call_id"]], ["call_1", "call_2"], "in the order of the calls");
+    let first = calls.iter().find(|output| output["output"] == "second").unwrap()["call_id"].as_str().unwrap();
+    assert_eq!(shown[0], first.replace("call_", "ws_"), "the fast one first");
 }

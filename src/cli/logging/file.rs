@@ -1,8 +1,8 @@
 //! A log file that is rotated at a size limit.
 //!
 //! The file and the rotated ones, `FILE.1` (the latest) and up, are readable by their owner only. A lock allows one
-//! process at a time to write, because two would rotate each other's file. A file that isn't regular, such as a pipe, is
-//! never rotated. Everything here blocks.
+//! process at a time to write, because two would rotate each other's file. A file that isn't regular, such as a pipe,
+//! is never rotated. Everything here blocks.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -52,8 +52,8 @@ impl RotatingFile {
         Ok(Self { settings, permissions, open, is_torn: false, _lock: lock })
     }
 
-    /// Appends a line, and rotates the file first if it is full. Returns an error of the rotation separately, because the
-    /// line is written in any case.
+    /// Appends a line, and rotates the file first if it is full. Returns an error of the rotation separately, because
+    /// the line is written in any case.
     pub(super) fn write(&mut self, line: &[u8]) -> (io::Result<()>, Option<io::Error>) {
         let is_full = self.open.size_bytes.saturating_add(line.len() as u64) > self.settings.size_bytes;
         let rotation_error =

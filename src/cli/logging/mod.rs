@@ -1,7 +1,7 @@
 //! Logging to stderr or, for the daemon, to a file.
 //!
-//! Only events of this crate are logged: those of libraries can contain headers and bodies. For the same reason, a panic
-//! is logged with its location but without its message.
+//! Only events of this crate are logged: those of libraries can contain headers and bodies. For the same reason, a
+//! panic is logged with its location but without its message.
 
 mod file;
 mod writer;

@@ -1,7 +1,7 @@
 //! Writes log lines to the log file from a separate thread, so that a slow disk never delays a request.
 //!
-//! Lines are queued and written in order. Lines that can't be written to the file go to stderr. The queue is bounded: if
-//! the disk falls behind and the queue is full, new lines are dropped, and their number is written to the file.
+//! Lines are queued and written in order. Lines that can't be written to the file go to stderr. The queue is bounded:
+//! if the disk falls behind and the queue is full, new lines are dropped, and their number is written to the file.
 
 use std::collections::VecDeque;
 use std::io;

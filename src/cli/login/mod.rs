@@ -1,4 +1,5 @@
-//! `codex-proxy login`: sign in with a browser, a device code or an access token, or import the login of another program.
+//! `codex-proxy login`: sign in with a browser, a device code or an access token, or import the login of another
+//! program.
 
 mod browser;
 mod device;

@@ -1,8 +1,8 @@
 //! Reads a secret line from the terminal.
 //!
-//! In canonical mode, a terminal truncates a line at 4095 bytes (1024 on macOS), and access tokens can be longer. So the
-//! line is read byte by byte, without echo, and the most important editing keys are handled here. The terminal's mode is
-//! restored afterwards, also after an error.
+//! In canonical mode, a terminal truncates a line at 4095 bytes (1024 on macOS), and access tokens can be longer. So
+//! the line is read byte by byte, without echo, and the most important editing keys are handled here. The terminal's
+//! mode is restored afterwards, also after an error.
 
 use std::io::{self, BufRead, Read as _, StdinLock};
 

@@ -1,8 +1,8 @@
 //! `codex-proxy report`: writes a file for a bug report, without private data.
 //!
 //! It contains versions, settings, files and their permissions, the state of the login, the counters of the daemon, the
-//! last warnings and errors of the log, and the latest cassette. Only allow-listed values are included, and cassettes are
-//! redacted a second time. The only request is to the daemon on this machine; nothing is uploaded.
+//! last warnings and errors of the log, and the latest cassette. Only allow-listed values are included, and cassettes
+//! are redacted a second time. The only request is to the daemon on this machine; nothing is uploaded.
 
 mod redaction;
 

@@ -1,8 +1,8 @@
 //! `codex-proxy service install | uninstall | status`: starts the daemon at login.
 //!
 //! Installs a systemd user unit or a launchd agent. The file contains a marker; a file without it is never replaced or
-//! removed. Installing again updates the file, or changes nothing. If the service manager refuses, the message lists the
-//! commands to run by hand. `status` exits with 0 if the service is installed and running, else with 1.
+//! removed. Installing again updates the file, or changes nothing. If the service manager refuses, the message lists
+//! the commands to run by hand. `status` exits with 0 if the service is installed and running, else with 1.
 
 mod agent;
 mod definition;

@@ -1,7 +1,7 @@
 //! The systemd user unit.
 //!
-//! It contains only restrictions that a user's service manager can apply. `ProtectSystem` and similar settings require a
-//! user namespace; `--no-sandbox` leaves them out, for systems where unprivileged user namespaces are disabled.
+//! It contains only restrictions that a user's service manager can apply. `ProtectSystem` and similar settings require
+//! a user namespace; `--no-sandbox` leaves them out, for systems where unprivileged user namespaces are disabled.
 
 use super::Sandbox;
 use super::definition::Definition;

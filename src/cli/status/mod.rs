@@ -2,8 +2,8 @@
 //!
 //! Checks with the backend whether it accepts the account and how much quota is used, for five seconds at most, and
 //! refreshes a token that is about to expire. `--offline` does neither, and neither happens if clients send their own
-//! logins. Exit code 3: no usable login; 1: the workspace is disabled. The JSON form is stable, contains no token, and is
-//! documented in `docs/status.md`.
+//! logins. Exit code 3: no usable login; 1: the workspace is disabled. The JSON form is stable, contains no token, and
+//! is documented in `docs/status.md`.
 
 mod check;
 mod quota;

@@ -1,7 +1,7 @@
 //! Writes the classic body format: every member where the public Responses API has it.
 //!
 //! The members and their order are those of the official client. Values are decided elsewhere, except for `store`,
-//! `stream` and the first value of `include`. Also writes the body of a client that sent the lite format itself
+//! `stream` and the first value of `include`. Also writes the body of a client that sent the lite form itself
 //! ([`WireFormat::ClientLite`]), which has neither `instructions` nor `tools`.
 
 use serde::Serialize;

@@ -100,7 +100,7 @@ pub fn unsupported_parameter(failure: &UpstreamFailure) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Whether the backend rejected a request because the model requires the lite format.
+/// Whether the backend rejected a request because the model requires the lite form.
 ///
 /// There is no known code for this, so the error's texts are searched for the format, and for the item that only this
 /// format has.
@@ -290,7 +290,9 @@ fn text_of(value: &Value) -> Option<&str> {
     value.as_str().map(str::trim).filter(|text| !text.is_empty())
 }
 
-fn text_header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+/// Returns a header's trimmed value, unless it is empty or not visible ASCII.
+#[must_use]
+pub fn text_header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim).filter(|text| !text.is_empty())
 }
 

@@ -60,7 +60,7 @@ pub enum WireFormat {
     Classic,
     /// Tools and system prompt are part of the input ([`super::lite`]).
     Lite,
-    /// The client wrote a lite body itself: nothing is moved, and members that the lite format doesn't have are not
+    /// The client wrote a lite body itself: nothing is moved, and members that the lite form doesn't have are not
     /// added.
     ClientLite,
 }

@@ -1,5 +1,5 @@
-//! Reads the tools of an Ollama request: functions that the client runs, and web search, which Ollama itself doesn't have
-//! as a tool (`{"type":"web_search"}`).
+//! Reads the tools of an Ollama request: functions that the client runs, and web search, which Ollama itself doesn't
+//! have as a tool (`{"type":"web_search"}`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

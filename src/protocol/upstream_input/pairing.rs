@@ -2,8 +2,8 @@
 //!
 //! The backend requires one output for each call, and unique call ids. Histories violate the first after compaction or
 //! interruption, the second with models that number their calls from zero in every turn. This module returns decisions
-//! and edits nothing; [`PairingItem`]s represent the items of any dialect. If several calls
-//! have the id of an output, it belongs to the latest group of adjacent ones, and in that to the first without an output.
+//! and edits nothing; [`PairingItem`]s represent the items of any dialect. If several calls have the id of an output,
+//! it belongs to the latest group of adjacent ones, and in that to the first without an output.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -9,9 +9,9 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use tracing::{Instrument as _, Span};
 
-use super::super::body::{self, BufferedBody};
-use super::super::budget::{ByteBudget, Reservation};
 use crate::blocking::off_thread;
+use crate::budget::BufferedBody;
+use crate::budget::{ByteBudget, Reservation};
 use crate::error::ProxyError;
 use crate::protocol::images::ImageReply;
 use crate::upstream::{RequestToken, SideCall, Upstream};
@@ -65,7 +65,7 @@ impl RepeatedCall {
         drop(self.call);
         let (mut headers, request_id) = (std::mem::take(&mut response.headers), response.request_id.take());
         headers.remove(CONTENT_TYPE);
-        let BufferedBody { bytes, memory } = body::read_response(response, MAX_REPLY_BYTES, &self.budget).await?;
+        let BufferedBody { bytes, memory } = response.read(MAX_REPLY_BYTES, &self.budget).await?;
         let reply = off_thread(bytes.len(), || ImageReply::parse(&bytes))?;
         Ok(CompletedImage { reply, headers, request_id, memory })
     }

@@ -15,12 +15,12 @@ use futures_util::{StreamExt as _, stream};
 use http::HeaderMap;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::budget::Reservation;
 use super::super::http_response::stream_response;
 use super::super::request_log::{RequestRecord, ServedRequest};
 use super::super::response_stream::AbortSignal;
 use super::completed;
 use super::image_calls::{CompletedImage, ImageCalls};
+use crate::budget::Reservation;
 use crate::command_hint;
 use crate::error::ProxyError;
 use crate::protocol::codex::Usage;

@@ -5,12 +5,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::{HttpFraming, ReplyProcessor, ResponseStream};
+use crate::budget::ByteBudget;
 use crate::clock::SystemClock;
 use crate::error::ProxyError;
 use crate::history::{Responses, UsageStore, UsageTotals};
 use crate::protocol::{Encoder, Reply, Sink, Summary};
 use crate::server::active_requests::ActiveRequests;
-use crate::server::budget::ByteBudget;
 use crate::server::concurrency::ConcurrencyLimit;
 use crate::server::metrics::Metrics;
 use crate::server::request_log::{RequestId, RequestRecord};

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::budget::{ByteBudget, Reservation};
 use crate::history::ResponseRecord;
-use crate::server::budget::{ByteBudget, Reservation};
 
 /// Maximum number and size of the responses that one connection keeps.
 const MAX_RESPONSES: usize = 8;
@@ -132,8 +132,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::{ConnectionCache, ConnectionCaches, MAX_BYTES, MAX_RESPONSES};
+    use crate::budget::ByteBudget;
     use crate::history::ResponseRecord;
-    use crate::server::budget::ByteBudget;
 
     fn all(limit_bytes: usize) -> Arc<ConnectionCaches> {
         Arc::new(ConnectionCaches::new(ByteBudget::new(limit_bytes)))

@@ -14,9 +14,9 @@ use futures_core::Stream;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::Text;
+use crate::budget::Reservation;
 use crate::protocol::responses::ResponsesReply;
 use crate::protocol::responses::socket::{ControlFrame, ControlRefusal, FrameQueue};
-use crate::server::budget::Reservation;
 use crate::server::response_stream::ResponseStream;
 use crate::upstream::ControlError;
 

@@ -18,9 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::frame_header::FrameHeader;
+use crate::budget::Reservation;
 use crate::error::ProxyError;
 use crate::server::body::BodyLimits;
-use crate::server::budget::Reservation;
 use crate::server::pace::Pace;
 
 /// The longest frame that is passed on in one piece.

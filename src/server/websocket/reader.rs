@@ -15,9 +15,9 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use super::Socket;
 use super::intake::MessageReservations;
 use crate::blocking::off_thread;
+use crate::budget::Reservation;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::responses::socket::{ClientFrame, FrameError};
-use crate::server::budget::Reservation;
 
 /// Longest time for the client to read the last frames and close.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);

@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::{ControlQueue, ControlledReply};
 use super::{ConnectionCache, Text, WebSocketHandler};
+use crate::budget::Reservation;
 use crate::clock::{Clock as _, SystemClock};
 use crate::command_hint;
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{CreateRequest, FrameQueue, error_frame, header_events, warmup_events};
 use crate::protocol::responses::{Purpose, Responses, ResponsesReply};
 use crate::protocol::{Dialect, Mode};
-use crate::server::budget::Reservation;
 use crate::server::handler::{OpenedReply, PlannedRequest, log_refusal};
 use crate::server::request_log::{RequestId, RequestRecord};
 use crate::server::response_store::ResponseStore;

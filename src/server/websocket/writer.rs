@@ -21,12 +21,12 @@ use super::control::{ControlSender, control_queue, refusal_event};
 use super::reader::ReaderEvent;
 use super::request::SocketRequest;
 use super::{ConnectionCache, Socket, Text, WebSocketHandler};
+use crate::budget::Reservation;
 use crate::command_hint;
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::responses::socket::{
     ClientFrame, ControlFrame, ControlRefusal, CreateRequest, FrameQueue, error_frame,
 };
-use crate::server::budget::Reservation;
 
 /// Maximum number of waiting requests per connection.
 const MAX_WAITING: usize = 16;

@@ -44,12 +44,7 @@ impl ExhaustedLimits {
     /// The caller has to send that request.
     pub(super) fn check(&mut self, model: &str, probe_interval: Duration) -> Option<UpstreamFailure> {
         let now = Instant::now();
-        let name = self.limit_names.get(model)?;
-        let limit = self.limits.get_mut(name)?;
-        if now >= limit.until {
-            self.limits.remove(name);
-            return None;
-        }
+        let limit = self.current(model, now)?;
         if now >= limit.probed_at + probe_interval {
             // Only this request is a probe.
             limit.probed_at = now;
@@ -57,6 +52,23 @@ impl ExhaustedLimits {
             return None;
         }
         Some(with_elapsed(&limit.failure, now - limit.since))
+    }
+
+    /// Like [`Self::check`], for a request whose success doesn't show whether the limit is exhausted: it is never a
+    /// probe.
+    pub(super) fn failure(&mut self, model: &str) -> Option<UpstreamFailure> {
+        let now = Instant::now();
+        let limit = self.current(model, now)?;
+        Some(with_elapsed(&limit.failure, now - limit.since))
+    }
+
+    /// The limit of the model, if it is exhausted and hasn't been reset.
+    fn current(&mut self, model: &str, now: Instant) -> Option<&mut ExhaustedLimit> {
+        let name = self.limit_names.get(model)?;
+        if self.limits.get(name).is_some_and(|limit| now >= limit.until) {
+            self.limits.remove(name);
+        }
+        self.limits.get_mut(name)
     }
 
     /// Records a usage limit failure, with the limits in its headers. If they show room, or the failure has no reset
@@ -74,7 +86,8 @@ impl ExhaustedLimits {
         }
     }
 
-    /// Records a success, which shows that the model's limit isn't exhausted.
+    /// Records the success of a request that counts against the model's limit, which shows that the model's limit isn't
+    /// exhausted.
     pub(super) fn record_success(&mut self, model: &str, limits: &RateLimits) {
         let name = self.learn_limit_name(model, limits.active_name());
         self.limits.remove(&name);

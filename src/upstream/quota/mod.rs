@@ -70,6 +70,17 @@ impl QuotaTracker {
         self.lock().get_mut(account)?.exhausted.check(model, self.probe_interval)
     }
 
+    /// Like [`Self::exhausted`], for a request whose success doesn't show whether the limit is exhausted.
+    pub(super) fn exhausted_without_probe(&self, account: &str, model: &str) -> Option<UpstreamFailure> {
+        self.lock().get_mut(account)?.exhausted.failure(model)
+    }
+
+    /// Records the limits in the headers of a success that doesn't show whether a limit is exhausted.
+    pub(super) fn record_headers(&self, account: &str, headers: &HeaderMap) {
+        let limits = RateLimits::from_headers(headers);
+        self.update(account, |quota, now| quota.record(limits, Coverage::WholeLimits, now));
+    }
+
     /// Records a response that was committed, with the limits in its headers.
     pub(super) fn record_success(&self, account: &str, model: &str, headers: &HeaderMap) {
         let limits = RateLimits::from_headers(headers);

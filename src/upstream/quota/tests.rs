@@ -138,6 +138,17 @@ async fn one_request_per_interval_is_a_probe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_search_is_no_probe_and_its_success_clears_nothing() {
+    let tracker = tracker(5 * MINUTE);
+    tracker.record_failure("a", "m", &usage_limit("codex", "100", 6000));
+    tokio::time::advance(5 * MINUTE).await;
+    assert!(tracker.exhausted_without_probe("a", "m").is_some(), "refused, although a probe is due");
+    tracker.record_headers("a", &headers("codex", "3"));
+    assert!(tracker.exhausted_without_probe("a", "m").is_some());
+    assert!(tracker.exhausted("a", "m").is_none(), "the probe is still due");
+}
+
+#[tokio::test(start_paused = true)]
 async fn accounts_and_limits_are_separate() {
     let tracker = tracker(5 * MINUTE);
     tracker.record_success("a", "small", &headers("codex", "3"));

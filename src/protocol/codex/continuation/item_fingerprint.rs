@@ -18,7 +18,7 @@ use crate::protocol::json::string::{RawText, Str};
 const INCIDENTAL: [&str; 4] = ["id", "status", "phase", "internal_chat_message_metadata_passthrough"];
 /// Longer items and arguments are compared as text: parsed values take many times the memory of their JSON.
 const MAX_PARSED_BYTES: usize = 256 * 1024;
-/// The namespace of functions in the lite format; equivalent to none.
+/// The namespace of functions in the lite form; equivalent to none.
 const PLAIN_NAMESPACE: &str = "functions";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

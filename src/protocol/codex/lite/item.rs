@@ -1,4 +1,4 @@
-//! Input items in the lite format.
+//! Input items in the lite form.
 //!
 //! An item is sent as it is, with two edits: a call without a namespace names the one that contains functions and
 //! custom tools, and images lose their `detail`.
@@ -13,7 +13,7 @@ use crate::protocol::codex::request::{Item, Output, Part};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
-/// Serializes an item in the lite format. `namespace` is the name of the added namespace.
+/// Serializes an item in the lite form. `namespace` is the name of the added namespace.
 pub(super) struct LiteItem<'r> {
     pub(super) item: &'r Item<'r>,
     pub(super) namespace: &'r str,
@@ -35,7 +35,7 @@ impl Serialize for LiteItem<'_> {
     }
 }
 
-/// Whether the lite format removes from this item a `detail` other than `auto`, the default.
+/// Whether the lite form removes from this item a `detail` other than `auto`, the default.
 pub(super) fn loses_detail(item: &Item<'_>) -> bool {
     let has_detail = |part: &Part<'_>| matches!(part, Part::InputImage { detail, .. } if detail != "auto");
     match item {
@@ -48,7 +48,7 @@ pub(super) fn loses_detail(item: &Item<'_>) -> bool {
     }
 }
 
-/// Whether an item is a search that the backend has run. The lite format has none.
+/// Whether an item is a search that the backend has run. The lite form has none.
 pub(super) fn is_search(item: &Item<'_>) -> bool {
     matches!(item, Item::Raw { kind, .. } if kind == "web_search_call")
 }

@@ -38,14 +38,14 @@ pub use marker::{HEADER, is_marked};
 pub use namespace::ToolNamespace;
 use tools::LiteTools;
 
-/// Members of the classic format that the lite format moves into the input.
+/// Members of the classic format that the lite form moves into the input.
 pub const MOVED_MEMBERS: [&str; 2] = ["instructions", "tools"];
 /// The type of the input item that lists the tools.
 pub(super) const ADDITIONAL_TOOLS: &str = "additional_tools";
 /// The only value of `reasoning.context` that the backend accepts in this format.
 const ALL_TURNS: &str = "all_turns";
 
-/// Effects of the lite format on a request and its response.
+/// Effects of the lite form on a request and its response.
 #[derive(Clone, Debug)]
 pub struct LiteEffects {
     /// The namespace to remove from the response.
@@ -63,7 +63,7 @@ pub(super) fn tools_id(prompt_cache_key: &str, tools: &str) -> String {
 }
 
 impl Request<'_> {
-    /// The effects of the lite format on this request; `None` unless the proxy writes it in that format.
+    /// The effects of the lite form on this request; `None` unless the proxy writes it in that format.
     #[must_use]
     pub fn lite_effects(&self) -> Option<LiteEffects> {
         if self.format != WireFormat::Lite {
@@ -83,7 +83,7 @@ impl Request<'_> {
     }
 }
 
-/// Serializes a request in the lite format, without the members in `omitted`.
+/// Serializes a request in the lite form, without the members in `omitted`.
 pub(super) struct LiteBody<'r> {
     request: &'r Request<'r>,
     omitted: &'r Omissions,

@@ -1,4 +1,4 @@
-//! Removes from responses the namespace that the lite format adds to requests.
+//! Removes from responses the namespace that the lite form adds to requests.
 //!
 //! Call items name the namespace of their tool. If it's the one that the proxy added, the member is removed; the other
 //! bytes of the event and the client's own namespaces stay. This happens before an event is decoded, so no reply and no

@@ -1,4 +1,4 @@
-//! The tools of a request in the lite format, and the effect of `tool_choice` on them.
+//! The tools of a request in the lite form, and the effect of `tool_choice` on them.
 //!
 //! Functions and custom tools are put into one namespace. Namespaces of the client and unknown tools stay beside it.
 //! The format has no tools that the backend runs itself: the proxy runs some of them, the others are left out. No call

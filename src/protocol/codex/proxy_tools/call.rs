@@ -1,5 +1,7 @@
 //! A call of a tool that the proxy runs: its request, its item for the client and its output for the model.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -23,24 +25,35 @@ pub struct ProxyCall {
     item: Box<RawValue>,
 }
 
-/// A request to another endpoint of the backend.
+/// A request to the endpoint of the backend that runs a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SideRequest {
+pub struct ToolRequest {
     /// The path below the base URL.
     pub path: &'static str,
     /// The JSON body.
     pub body: Bytes,
-    /// The time limit of the call.
-    pub time: CallTime,
+    /// What the call does.
+    pub kind: CallKind,
 }
 
-/// The time limit of a call.
+/// The kinds of calls, which differ in their limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallTime {
-    /// One limit for all such calls of a response.
-    Shared,
-    /// The limit for one image.
+pub enum CallKind {
+    /// A search. All searches of a response share a time limit.
+    Search,
+    /// The generation of an image, which is billed.
     Image,
+}
+
+/// The values that the requests of a response's calls have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct CallContext<'c> {
+    /// The session's id, which is the prompt cache key.
+    pub session: &'c str,
+    /// The model of the response.
+    pub model: &'c str,
+    /// The model of images.
+    pub image_model: &'c str,
 }
 
 /// The result of a call.
@@ -98,7 +111,7 @@ impl ProxyCall {
     ///
     /// # Errors
     /// If the function is unknown or an argument is invalid: the reason, for the model and without a period.
-    pub fn request(&self, session: &str, model: &str) -> Result<SideRequest, String> {
+    pub fn request(&self, context: CallContext<'_>) -> Result<ToolRequest, String> {
         if self.function != self.tool.function() {
             return Err(format!("{} has only the function {}", self.tool.namespace(), self.tool.function()));
         }
@@ -106,18 +119,28 @@ impl ProxyCall {
         let members = RawObject::parse(arguments.get()).map_err(|_| NO_OBJECT.to_owned())?;
         Ok(match &self.tool {
             ProxyTool::WebSearch(settings) => {
-                let body = settings.body(session, model, arguments);
-                SideRequest { path: web_search::PATH, body, time: CallTime::Shared }
+                let body = settings.body(context.session, context.model, arguments);
+                ToolRequest { path: web_search::PATH, body, kind: CallKind::Search }
             }
             ProxyTool::ImageGeneration(settings) => {
-                SideRequest { path: image_generation::PATH, body: settings.body(&members)?, time: CallTime::Image }
+                let body = settings.body(context.image_model, &members)?;
+                ToolRequest { path: image_generation::PATH, body, kind: CallKind::Image }
             }
         })
     }
 
+    /// What the call does.
+    #[must_use]
+    pub fn kind(&self) -> CallKind {
+        match self.tool {
+            ProxyTool::WebSearch(_) => CallKind::Search,
+            ProxyTool::ImageGeneration(_) => CallKind::Image,
+        }
+    }
+
     /// Reads the response to the request.
     #[must_use]
-    pub fn outcome(&self, response: &[u8]) -> ToolOutcome {
+    pub fn outcome(&self, response: &Bytes) -> ToolOutcome {
         let found = match &self.tool {
             ProxyTool::WebSearch(_) => web_search::output(response).map(ToolOutcome::Found),
             ProxyTool::ImageGeneration(_) => GeneratedImage::read(response).map(ToolOutcome::Generated),
@@ -132,7 +155,7 @@ impl ProxyCall {
     }
 
     /// The client's item for the call, with its result.
-    pub(super) fn item_done(&self, item_id: &str, outcome: &ToolOutcome, sources: &[&str]) -> String {
+    pub(super) fn item_done<'o>(&self, item_id: &str, outcome: &'o ToolOutcome, sources: &[&str]) -> DoneItem<'o> {
         let status = match outcome {
             ToolOutcome::Found(_) | ToolOutcome::Generated(_) => "completed",
             ToolOutcome::Failed(_) => "failed",
@@ -146,7 +169,11 @@ impl ProxyCall {
             (ProxyTool::ImageGeneration(_), ToolOutcome::Generated(image)) => image.item_members(),
             (ProxyTool::ImageGeneration(_), _) => r#","revised_prompt":null,"result":null"#.to_owned(),
         };
-        format!(r#"{{"id":{},"type":"{kind}","status":"{status}"{rest}}}"#, quoted(item_id))
+        let image = match outcome {
+            ToolOutcome::Generated(image) => Some(image),
+            ToolOutcome::Found(_) | ToolOutcome::Failed(_) => None,
+        };
+        DoneItem { members: format!(r#""id":{},"type":"{kind}","status":"{status}"{rest}"#, quoted(item_id)), image }
     }
 
     /// The id of the client's item, from the backend's id of the call.
@@ -160,13 +187,8 @@ impl ProxyCall {
     }
 
     /// The output of the call, as an input item of the next request. `note` is added to it for the model.
-    pub(super) fn output_item(&self, outcome: &ToolOutcome, note: &str) -> Box<RawValue> {
-        let text = match outcome {
-            ToolOutcome::Found(text) => text.clone(),
-            ToolOutcome::Generated(_) => image_generation::OUTPUT.to_owned(),
-            ToolOutcome::Failed(reason) => format!("The call failed: {reason}."),
-        };
-        let text = if note.is_empty() { text } else { format!("{text}\n\n{note}") };
+    pub(super) fn output_item(&self, output: String, note: &str) -> Box<RawValue> {
+        let text = if note.is_empty() { output } else { format!("{output}\n\n{note}") };
         let (call_id, output) = (quoted(&self.call_id), quoted(&text));
         from_string(format!(r#"{{"type":"function_call_output","call_id":{call_id},"output":{output}}}"#))
     }
@@ -178,6 +200,39 @@ impl ProxyCall {
     /// The item as the backend sent it, for a later request.
     pub(super) fn backend_item(&self) -> &RawValue {
         &self.item
+    }
+}
+
+impl ToolOutcome {
+    /// The output for the model.
+    pub(super) fn into_output(self) -> String {
+        match self {
+            Self::Found(text) => text,
+            Self::Generated(_) => image_generation::OUTPUT.to_owned(),
+            Self::Failed(reason) => format!("The call failed: {reason}."),
+        }
+    }
+
+    /// The size of the result that the client gets, if it is a large one: an image.
+    #[must_use]
+    pub fn image_bytes(&self) -> usize {
+        if let Self::Generated(image) = self { image.size_bytes() } else { 0 }
+    }
+}
+
+/// An item for the client. Displays as JSON, so that an image is copied only to where the item is written.
+pub(super) struct DoneItem<'o> {
+    /// The members before the image.
+    members: String,
+    image: Option<&'o GeneratedImage>,
+}
+
+impl fmt::Display for DoneItem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.image {
+            Some(image) => write!(f, r#"{{{},"result":"{}"}}"#, self.members, image.base64()),
+            None => write!(f, "{{{}}}", self.members),
+        }
     }
 }
 

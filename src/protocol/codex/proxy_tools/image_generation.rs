@@ -1,5 +1,5 @@
-//! Image generation: the function `image_gen.imagegen`, its requests to `images/generations`, and the items that clients
-//! see.
+//! Image generation: the function `image_gen.imagegen`, its requests to `images/generations`, and the items that
+//! clients see.
 //!
 //! The names and the request are those of the official client (capture `side-images-generations`). Only the client gets
 //! the image; the output for the model is a short text.
@@ -18,8 +18,6 @@ pub(super) const NAMESPACE: &str = "image_gen";
 pub(super) const FUNCTION: &str = "imagegen";
 /// The path of the endpoint, below the base URL.
 pub(super) const PATH: &str = "/images/generations";
-/// The image model of the official client.
-const MODEL: &str = "gpt-image-2";
 /// The value of settings that neither the client nor the model sets.
 const AUTO: &str = "auto";
 /// Members of the client's tool that apply to each image.
@@ -31,11 +29,11 @@ pub(super) const OUTPUT: &str = "The image was generated, and the user sees it. 
 #[derive(Clone, Debug)]
 pub struct ImageSettings([Option<String>; 3]);
 
-/// A generated image.
+/// A generated image. The base64 is a slice of the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GeneratedImage {
-    /// Base64, as in the JSON of the response.
-    base64: String,
+    /// Base64, as in the JSON of the response: escaped, without quotes.
+    base64: Bytes,
     /// Further members of the client's item, as JSON with a leading comma: the settings that the backend used.
     members: String,
 }
@@ -44,7 +42,7 @@ pub struct GeneratedImage {
 struct ImageBody<'i> {
     prompt: &'i str,
     background: &'i str,
-    model: &'static str,
+    model: &'i str,
     quality: &'i str,
     size: &'i str,
 }
@@ -75,11 +73,11 @@ impl ImageSettings {
         Self(SETTINGS.map(|name| tool.text(name).filter(|value| value != AUTO).map(Cow::into_owned)))
     }
 
-    /// The body of the request for a call with these arguments.
+    /// The body of the request to this model for a call with these arguments.
     ///
     /// # Errors
     /// If there is no prompt.
-    pub(super) fn body(&self, arguments: &RawObject<'_>) -> Result<Bytes, String> {
+    pub(super) fn body(&self, model: &str, arguments: &RawObject<'_>) -> Result<Bytes, String> {
         let prompt = arguments.text("prompt").filter(|prompt| !prompt.trim().is_empty());
         let prompt = prompt.ok_or_else(|| "the argument 'prompt' is missing".to_owned())?;
         let mut chosen = SETTINGS.iter().zip(&self.0).map(|(name, setting)| match setting {
@@ -88,15 +86,15 @@ impl ImageSettings {
         });
         let mut next = || chosen.next().unwrap_or(Cow::Borrowed(AUTO));
         let (background, quality, size) = (next(), next(), next());
-        let body = ImageBody { prompt: &prompt, background: &background, model: MODEL, quality: &quality, size: &size };
+        let body = ImageBody { prompt: &prompt, background: &background, model, quality: &quality, size: &size };
         Ok(serde_json::to_vec(&body).expect("strings always serialize").into())
     }
 }
 
 impl GeneratedImage {
     /// Reads the endpoint's response; `None` if it has no image.
-    pub(super) fn read(response: &[u8]) -> Option<Self> {
-        let response: ImageResponse<'_> = serde_json::from_slice(response).ok()?;
+    pub(super) fn read(body: &Bytes) -> Option<Self> {
+        let response: ImageResponse<'_> = serde_json::from_slice(body).ok()?;
         let base64 = response.data.first()?.b64_json;
         let given = [
             ("output_format", response.output_format),
@@ -106,12 +104,23 @@ impl GeneratedImage {
         ];
         let given = given.into_iter().filter_map(|(name, value)| Some(format!(r#","{name}":"{}""#, value?.escaped())));
         let members = given.collect::<Vec<_>>().concat();
-        (!base64.is_empty()).then(|| Self { base64: base64.escaped().to_owned(), members })
+        (!base64.is_empty()).then(|| Self { base64: body.slice_ref(base64.escaped().as_bytes()), members })
     }
 
-    /// The members of the client's item after its status, as JSON with a leading comma.
+    /// The size of the base64.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.base64.len()
+    }
+
+    /// The members of the client's item after its status, except the result: JSON with a leading comma.
     pub(super) fn item_members(&self) -> String {
-        format!(r#"{},"revised_prompt":null,"result":"{}""#, self.members, self.base64)
+        format!(r#"{},"revised_prompt":null"#, self.members)
+    }
+
+    /// The base64, as the contents of a JSON string.
+    pub(super) fn base64(&self) -> &str {
+        std::str::from_utf8(&self.base64).expect("a slice of a string is UTF-8")
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use crate::protocol::json::raw_object::RawObject;
 
-pub use call::{CallTime, HiddenItems, OutputPlace, ProxyCall, SideRequest, ToolOutcome};
+pub use call::{CallContext, CallKind, HiddenItems, OutputPlace, ProxyCall, ToolOutcome, ToolRequest};
 pub use image_generation::GeneratedImage;
 use image_generation::ImageSettings;
 pub use round_merger::{Merged, RoundMerger};

@@ -3,19 +3,21 @@
 //! Events are forwarded unchanged if possible. Items are numbered across rounds, `id` and `created_at` are those of the
 //! first round, and `usage` is the sum of all rounds. A call of a proxy tool becomes the item of the hosted tool. The
 //! terminal event of a round with such calls is held back, so that the caller can run them: it passes each result to
-//! [`RoundMerger::finish_call`], and then either continues with [`RoundMerger::begin_round`] or ends the response with
-//! [`RoundMerger::release_end`].
+//! [`RoundMerger::finish_call`], in any order, then calls [`RoundMerger::record_outputs`], and either continues with
+//! [`RoundMerger::begin_round`] or ends the response with [`RoundMerger::release_end`].
 
 mod ending;
 mod event_numbers;
 mod message_citations;
+mod results;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::value::RawValue;
 
 use super::ProxyTool;
-use super::call::{HiddenItems, OutputPlace, ProxyCall, ToolOutcome};
+use super::call::{HiddenItems, ProxyCall};
 use super::citations::Citations;
 use crate::protocol::codex::{JsonUsageSum, Usage, event};
 use crate::protocol::json::quoted;
@@ -57,7 +59,9 @@ pub struct RoundMerger {
     has_client_calls: bool,
     /// The completed items of the round as the backend sent them, by position in the client's response.
     items: BTreeMap<u64, Box<RawValue>>,
-    /// The outputs of the round's calls.
+    /// The outputs of the round's calls that have ended, by position in the client's response.
+    results: BTreeMap<u64, String>,
+    /// The outputs of the round's calls, as input items of the next request.
     outputs: Vec<Box<RawValue>>,
     /// The calls of all rounds with their outputs, until the caller takes them.
     hidden: Vec<HiddenItems>,
@@ -103,6 +107,7 @@ impl RoundMerger {
             calls: Vec::new(),
             has_client_calls: false,
             items: BTreeMap::new(),
+            results: BTreeMap::new(),
             outputs: Vec::new(),
             hidden: Vec::new(),
             end: None,
@@ -166,37 +171,6 @@ impl RoundMerger {
         self.has_client_calls
     }
 
-    /// Accepts the result of a call. `note` is added to its output for the model. Returns the events that complete the
-    /// client's item.
-    pub fn finish_call(&mut self, call: &ProxyCall, outcome: &ToolOutcome, note: &str) -> Vec<String> {
-        let sources = match outcome {
-            ToolOutcome::Found(text) => self.citations.note_sources(text),
-            ToolOutcome::Generated(_) | ToolOutcome::Failed(_) => Vec::new(),
-        };
-        let index = call.output_index;
-        let item_id = self.item_id_of(index);
-        let item = call.item_done(&item_id, outcome, &sources);
-        let output = call.output_item(outcome, note);
-        self.outputs.push(output.clone());
-        let is_beside = self.has_client_calls;
-        let output_place = if is_beside { OutputPlace::BesideClientOutputs } else { OutputPlace::AfterCall };
-        let (kind, position) = (call.tool.item_type().0, position(&item_id, index));
-        let call = call.backend_item().to_owned();
-        self.hidden.push(HiddenItems { output_index: index, item_id, call, output, place: output_place });
-        let mut events = Vec::with_capacity(2);
-        if !matches!(outcome, ToolOutcome::Failed(_)) {
-            events.push(self.inserted(&format!("response.{kind}.completed"), &position));
-        }
-        events.push(self.inserted("response.output_item.done", &format!(r#""output_index":{index},"item":{item}"#)));
-        events
-    }
-
-    /// The input items that the next round's request adds: those of this round, and the outputs of its calls.
-    #[must_use]
-    pub fn next_input(&self) -> Vec<Box<RawValue>> {
-        self.items.values().chain(&self.outputs).cloned().collect()
-    }
-
     /// Begins the next round.
     pub fn begin_round(&mut self) {
         self.is_first_round = false;
@@ -204,6 +178,7 @@ impl RoundMerger {
         self.begun.clear();
         self.calls.clear();
         self.items.clear();
+        self.results.clear();
         self.outputs.clear();
         self.end = None;
     }
@@ -257,8 +232,8 @@ impl RoundMerger {
         let item_id = ProxyCall::item_id(tool, call_id, index);
         let item = ProxyCall::item_without_result(tool, &item_id, "in_progress");
         let events = vec![
-            self.inserted("response.output_item.added", &format!(r#""output_index":{index},"item":{item}"#)),
-            self.inserted(&format!("response.{}.in_progress", tool.item_type().0), &position(&item_id, index)),
+            self.inserted("response.output_item.added", format!(r#""output_index":{index},"item":{item}"#)),
+            self.inserted(&format!("response.{}.in_progress", tool.item_type().0), position(&item_id, index)),
         ];
         let backend_id = backend_id.map(str::to_owned);
         self.begun.insert(index, BegunCall { tool: tool.clone(), backend_id, item_id });
@@ -301,7 +276,7 @@ impl RoundMerger {
         }
         let item_id = self.item_id_of(index);
         let (kind, running) = call.tool.item_type();
-        events.push(self.inserted(&format!("response.{kind}.{running}"), &position(&item_id, index)));
+        events.push(self.inserted(&format!("response.{kind}.{running}"), position(&item_id, index)));
         self.calls.push(call);
         Some(events)
     }
@@ -336,7 +311,7 @@ impl RoundMerger {
     }
 
     /// Writes an event that the backend didn't send.
-    fn inserted(&mut self, kind: &str, members: &str) -> String {
+    fn inserted(&mut self, kind: &str, members: impl fmt::Display) -> String {
         self.numbers.inserted(kind, members)
     }
 

@@ -1,9 +1,10 @@
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::image_generation::ImageSettings;
 use super::web_search::SearchSettings;
-use super::{Merged, ProxyCall, ProxyTool, RoundMerger, ToolOutcome, next_round};
+use super::{CallContext, Merged, ProxyCall, ProxyTool, RoundMerger, ToolOutcome, next_round};
 use crate::protocol::json::raw_object::RawObject;
 
 fn tools() -> Vec<ProxyTool> {
@@ -78,7 +79,9 @@ fn merged(merger: &mut RoundMerger, events: &[String]) -> Vec<String> {
 
 fn finished(merger: &mut RoundMerger, outcome: &ToolOutcome) -> Vec<String> {
     let calls: Vec<ProxyCall> = merger.ended_with_calls().unwrap().to_vec();
-    calls.iter().flat_map(|call| merger.finish_call(call, outcome, "")).collect()
+    let events = calls.iter().flat_map(|call| merger.finish_call(call, outcome.clone())).collect();
+    merger.record_outputs("");
+    events
 }
 
 fn found(text: &str) -> ToolOutcome {
@@ -343,7 +346,7 @@ fn arguments_that_are_not_an_object_are_an_error() {
         item["arguments"] = json!(arguments);
         let item = serde_json::value::to_raw_value(&item).unwrap();
         let call = ProxyCall::read(&tools(), &item, 0).unwrap();
-        assert!(call.request("s", "m").is_err(), "{arguments}");
+        assert!(call.request(CallContext { session: "s", model: "m", image_model: "i" }).is_err(), "{arguments}");
     }
 }
 
@@ -356,13 +359,13 @@ fn an_image_request_matches_that_of_the_official_client() {
     let captured = json!({"prompt": "a red fox", "background": "opaque", "model": "gpt-image-2", "quality": "auto", "size": "auto"});
     let body = |tool: &str, arguments: &str| -> Value {
         let arguments = RawObject::parse(arguments).unwrap();
-        serde_json::from_slice(&image_settings(tool).body(&arguments).unwrap()).unwrap()
+        serde_json::from_slice(&image_settings(tool).body("gpt-image-2", &arguments).unwrap()).unwrap()
     };
     assert_eq!(body("{}", r#"{"prompt":"a red fox","background":"opaque"}"#), captured);
     let set = body(r#"{"background":"opaque","size":"auto"}"#, r#"{"prompt":"x","background":"auto","size":"1x2"}"#);
     assert_eq!((&set["background"], &set["size"]), (&json!("opaque"), &json!("1x2")), "the client's settings first");
     for arguments in ["{}", r#"{"prompt":" "}"#, r#"{"prompt":1}"#] {
-        assert!(image_settings("{}").body(&RawObject::parse(arguments).unwrap()).is_err(), "{arguments}");
+        assert!(image_settings("{}").body("i", &RawObject::parse(arguments).unwrap()).is_err(), "{arguments}");
     }
 }
 
@@ -384,16 +387,18 @@ fn only_the_client_gets_the_image() {
     );
     let calls = merger.ended_with_calls().unwrap().to_vec();
     let response = r#"{"created":1,"data":[{"b64_json":"iVBO\/Rw"}],"output_format":"png","size":"64x64"}"#;
-    let outcome = calls[0].outcome(response.as_bytes());
-    let events = values(&merger.finish_call(&calls[0], &outcome, ""));
+    let body = Bytes::from(response);
+    let outcome = calls[0].outcome(&body);
+    let events = values(&merger.finish_call(&calls[0], outcome));
     assert_eq!(events[0]["type"], "response.image_generation_call.completed");
     let expected = json!({
         "id": "ig_1", "type": "image_generation_call", "status": "completed", "output_format": "png", "size": "64x64",
         "revised_prompt": null, "result": "iVBO/Rw",
     });
     assert_eq!(events[1]["item"], expected);
+    merger.record_outputs("");
     let output = merger.next_input().pop().unwrap();
     assert!(output.get().contains("the user sees it") && !output.get().contains("iVBO"), "{}", output.get());
-    let failed = values(&merger.finish_call(&calls[0], &calls[0].outcome(b"{}"), ""));
+    let failed = values(&merger.finish_call(&calls[0], calls[0].outcome(&Bytes::from("{}"))));
     assert_eq!((&failed[0]["item"]["status"], &failed[0]["item"]["result"]), (&json!("failed"), &Value::Null));
 }

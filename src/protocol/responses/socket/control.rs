@@ -1,8 +1,8 @@
 //! Control frames: a client's frames for the response that is running on its connection.
 //!
-//! `response.steer` adds user input to the running response; `response.interrupt` ends it early, which the Codex CLI does
-//! when the user types during a turn. They are forwarded to the backend, unchanged except for `stream_id`. A frame that
-//! can't be forwarded is refused with the API's `….failed` event. An `error` event would make the client end the
+//! `response.steer` adds user input to the running response; `response.interrupt` ends it early, which the Codex CLI
+//! does when the user types during a turn. They are forwarded to the backend, unchanged except for `stream_id`. A frame
+//! that can't be forwarded is refused with the API's `….failed` event. An `error` event would make the client end the
 //! running response, or fail the next one if none is running.
 
 use serde::Serialize;

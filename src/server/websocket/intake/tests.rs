@@ -9,9 +9,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{COPIES, FRAGMENT_BYTES, MeteredStream};
+use crate::budget::ByteBudget;
 use crate::error::ProxyError;
 use crate::server::body::BodyLimits;
-use crate::server::budget::ByteBudget;
 
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(300);

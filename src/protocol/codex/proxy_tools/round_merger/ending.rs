@@ -82,7 +82,7 @@ impl RoundMerger {
                 events.extend(added);
             } else {
                 let members = format!(r#""output_index":{index},"item":{}"#, item.get());
-                events.push(self.inserted("response.output_item.done", &members));
+                events.push(self.inserted("response.output_item.done", members));
             }
         }
         events

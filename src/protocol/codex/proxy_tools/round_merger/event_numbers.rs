@@ -1,5 +1,7 @@
 //! Corrects the numbers of events (`sequence_number`) after an event was inserted or dropped.
 
+use std::fmt;
+
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
@@ -43,7 +45,7 @@ impl EventNumbers {
     }
 
     /// Writes an event that the backend didn't send, with its number.
-    pub(super) fn inserted(&mut self, kind: &str, members: &str) -> String {
+    pub(super) fn inserted(&mut self, kind: &str, members: impl fmt::Display) -> String {
         self.has_changed = true;
         let number = self.next.map(|next| format!(r#","{MEMBER}":{next}"#)).unwrap_or_default();
         self.count();

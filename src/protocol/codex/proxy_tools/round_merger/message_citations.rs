@@ -107,7 +107,7 @@ impl RoundMerger {
         let event = |(number, annotation): (usize, &String)| {
             let part = format!(r#"{},"content_index":{}"#, position(item_id, at.0), at.1);
             let members = format!(r#"{part},"annotation_index":{number},"annotation":{annotation}"#);
-            self.numbers.inserted("response.output_text.annotation.added", &members)
+            self.numbers.inserted("response.output_text.annotation.added", members)
         };
         added.iter().enumerate().map(event).collect()
     }

@@ -10,7 +10,10 @@ use crate::error::{ProxyError, Refusal};
 const MAX_DEPTH: usize = 256;
 
 /// Refuses a body that nests too deeply. Accepts invalid JSON, which the parser rejects later.
-pub(super) fn check(body: &[u8]) -> Result<(), ProxyError> {
+///
+/// # Errors
+/// A [`Refusal`] of the body.
+pub fn check(body: &[u8]) -> Result<(), ProxyError> {
     // Most bodies have fewer brackets than allowed levels, which is quick to check.
     if memchr::memchr2_iter(b'[', b'{', body).nth(MAX_DEPTH).is_none() {
         return Ok(());
@@ -33,7 +36,8 @@ pub(super) fn check(body: &[u8]) -> Result<(), ProxyError> {
 
 /// An upper bound for the number of JSON values inside the outermost one. Each of them follows a comma or an opening
 /// bracket.
-pub(super) fn values(body: &[u8]) -> usize {
+#[must_use]
+pub fn values(body: &[u8]) -> usize {
     let (mut values, mut rest) = (0, body);
     while let Some((first, after)) = rest.split_first() {
         rest = if *first == b'"' { after_string(after) } else { after };

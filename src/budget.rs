@@ -6,6 +6,8 @@
 //! its request is refused and releases what it holds, so requests that wait for each other can't block each other for
 //! longer. A waiting reservation collects no partial grants: small requests pass while a large one waits.
 
+mod growing_buffer;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,9 +16,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::depth_limit;
 use crate::blocking::off_thread;
+use crate::depth_limit;
 use crate::error::ProxyError;
+
+pub use growing_buffer::{BufferedBody, GrowingBuffer};
 
 /// How long a reservation waits for other requests to release memory.
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -35,7 +39,7 @@ const SHORT_BYTES: usize = 64 * 1024;
 
 /// The memory that all requests share.
 #[derive(Debug)]
-pub(super) struct ByteBudget {
+pub struct ByteBudget {
     limit_bytes: usize,
     used_bytes: AtomicUsize,
     released: Notify,
@@ -43,7 +47,7 @@ pub(super) struct ByteBudget {
 
 /// The memory of one request; released when dropped.
 #[derive(Debug)]
-pub(super) struct Reservation {
+pub struct Reservation {
     budget: Arc<ByteBudget>,
     /// Held until the request ends.
     buffered_bytes: usize,
@@ -59,18 +63,22 @@ pub(super) struct Reservation {
 }
 
 impl ByteBudget {
-    pub(super) fn new(limit_bytes: usize) -> Self {
+    /// A budget of this many bytes.
+    #[must_use]
+    pub fn new(limit_bytes: usize) -> Self {
         Self { limit_bytes, used_bytes: AtomicUsize::new(0), released: Notify::new() }
     }
 
     /// A separate budget, of the size of this one divided by `divisor`. Bytes reserved from it don't count against this
     /// one.
-    pub(super) fn fraction(&self, divisor: usize) -> Self {
+    #[must_use]
+    pub fn fraction(&self, divisor: usize) -> Self {
         Self::new(self.limit_bytes / divisor)
     }
 
     /// An empty reservation.
-    pub(super) fn reserve(self: &Arc<Self>) -> Reservation {
+    #[must_use]
+    pub fn reserve(self: &Arc<Self>) -> Reservation {
         Reservation {
             budget: Arc::clone(self),
             buffered_bytes: 0,
@@ -83,7 +91,8 @@ impl ByteBudget {
 
     /// An empty reservation for a reply of the backend. It waits at most for `idle_limit`, since the reply isn't read
     /// meanwhile. The client shouldn't retry if there is no memory: the backend has done the work.
-    pub(super) fn reserve_for_reply(self: &Arc<Self>, idle_limit: Duration) -> Reservation {
+    #[must_use]
+    pub fn reserve_for_reply(self: &Arc<Self>, idle_limit: Duration) -> Reservation {
         let mut reservation = self.reserve();
         reservation.max_wait = MAX_REPLY_WAIT.min(idle_limit);
         reservation.retry_after = None;
@@ -91,7 +100,8 @@ impl ByteBudget {
     }
 
     /// The number of reserved bytes.
-    pub(super) fn used_bytes(&self) -> usize {
+    #[must_use]
+    pub fn used_bytes(&self) -> usize {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
@@ -127,7 +137,8 @@ impl ByteBudget {
 
 impl Reservation {
     /// The buffered size: the body, and what was loaded for it.
-    pub(super) fn buffered_bytes(&self) -> usize {
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
         self.buffered_bytes
     }
 
@@ -135,17 +146,17 @@ impl Reservation {
     ///
     /// # Errors
     /// [`ProxyError::MemoryFull`] if other requests don't release enough in time; the reservation keeps its size.
-    pub(super) async fn set_buffered(&mut self, bytes: usize) -> Result<(), ProxyError> {
+    pub async fn set_buffered(&mut self, bytes: usize) -> Result<(), ProxyError> {
         self.resize(bytes, self.work_bytes).await
     }
 
     /// Like [`Self::set_buffered`], without waiting. Returns whether there was enough memory.
-    pub(super) fn try_set_buffered(&mut self, bytes: usize) -> bool {
+    pub fn try_set_buffered(&mut self, bytes: usize) -> bool {
         self.try_resize(bytes, self.work_bytes)
     }
 
     /// Reduces the buffered size to this, if it is larger.
-    pub(super) fn shrink(&mut self, bytes: usize) {
+    pub fn shrink(&mut self, bytes: usize) {
         self.try_resize(self.buffered_bytes.min(bytes), self.work_bytes);
     }
 
@@ -153,7 +164,7 @@ impl Reservation {
     ///
     /// # Errors
     /// As [`Self::set_buffered`]; [`ProxyError::TooManyValues`] if it could never fit.
-    pub(super) async fn begin_work(&mut self, body: &[u8]) -> Result<(), ProxyError> {
+    pub async fn begin_work(&mut self, body: &[u8]) -> Result<(), ProxyError> {
         let values = VALUE_BYTES.saturating_mul(off_thread(body.len(), || values(body)));
         if values > self.budget.limit_bytes {
             return Err(ProxyError::TooManyValues { limit_bytes: self.budget.limit_bytes });
@@ -166,13 +177,13 @@ impl Reservation {
     ///
     /// # Errors
     /// As [`Self::set_buffered`].
-    pub(super) async fn add(&mut self, bytes: usize) -> Result<(), ProxyError> {
+    pub async fn add(&mut self, bytes: usize) -> Result<(), ProxyError> {
         self.resize(self.buffered_bytes + bytes, self.work_bytes + COPIES * bytes).await
     }
 
     /// Releases what [`Self::begin_work`] and [`Self::add`] reserved for translating and sending. Call it when the
     /// request won't be sent again.
-    pub(super) fn end_work(&mut self) {
+    pub fn end_work(&mut self) {
         self.try_resize(self.buffered_bytes, 0);
     }
 
