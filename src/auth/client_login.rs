@@ -3,8 +3,11 @@
 //! A [`ClientLogin`] lives as long as its request. Its token is neither stored nor refreshed: if the backend refuses
 //! it, the client gets the refusal, and refreshes its token itself. [`ClientLogins`] replaces the credential store.
 
-use crate::auth::access_token::AccessToken;
+use crate::auth::access_token::{AccessToken, UnusableToken};
 use crate::token_source::{Account, AuthError, Bearer, BoxFuture, CredentialSource, SessionState, TokenSource};
+
+/// An account id is a UUID today.
+const MAX_ACCOUNT_ID_BYTES: usize = 128;
 
 /// The access token in the headers of one request.
 #[derive(Clone, Debug)]
@@ -26,13 +29,16 @@ impl ClientLogin {
         let unusable = |what: &str| AuthError::ClientTokenUnusable { what: what.to_owned() };
         let authorization = authorization.ok_or_else(|| unusable("it is missing"))?;
         let token = bearer_token(authorization).ok_or_else(|| unusable("it is not of the form 'Bearer TOKEN'"))?;
-        let token = AccessToken::parse(token).map_err(|why| unusable(&why.to_string()))?;
+        let token = AccessToken::parse(token).map_err(|why| unusable(what_it_is(why)))?;
         let credential =
             token.own_credential().ok_or_else(|| unusable("it is the access token of a workspace (at-…)"))?;
         let own = credential.bearer();
         let account_id = account_id.map(str::trim).filter(|id| !id.is_empty());
         // The backend decides which accounts a token may be used for.
         let id = account_id.map_or(own.account.id, str::to_owned);
+        if id.len() > MAX_ACCOUNT_ID_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(unusable("the account id that comes with it (header chatgpt-account-id) is not one"));
+        }
         Ok(Self { bearer: Bearer { account: Account { id, ..own.account }, token: own.token } })
     }
 
@@ -40,6 +46,20 @@ impl ClientLogin {
     #[must_use]
     pub fn bearer(&self) -> &Bearer {
         &self.bearer
+    }
+}
+
+/// Says what a text is instead of an access token. Unlike the reasons for a stored login, names no command: the client
+/// has to send another token.
+fn what_it_is(why: UnusableToken) -> &'static str {
+    match why {
+        UnusableToken::Empty => "it is empty",
+        UnusableToken::ApiKey => "it is an API key",
+        UnusableToken::RefreshToken => "it is a refresh token",
+        UnusableToken::AgentIdentity => "it is an agent identity",
+        UnusableToken::IdToken => "it is an id token",
+        UnusableToken::NoAccount => "it names no ChatGPT account",
+        UnusableToken::Unknown => "it is something else",
     }
 }
 
@@ -122,6 +142,14 @@ mod tests {
             let error = read(authorization, Some("acct-1")).unwrap_err().to_string();
             assert!(error.contains("Authorization") && error.contains("upstream.credentials"), "{error}");
             assert!(!error.contains("sk-1") && !error.contains("x.y.z"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_account_id_is_short_and_visible() {
+        for id in ["a b", "ä", &"a".repeat(129)] {
+            let error = read(Some(&format!("Bearer {}", token())), Some(id)).unwrap_err().to_string();
+            assert!(error.contains("chatgpt-account-id"), "{error}");
         }
     }
 }

@@ -93,7 +93,7 @@ pub(super) async fn load_saved_catalogue(
     config: &Config,
     env_token: Option<&EnvToken>,
 ) {
-    if !config.paths.catalogue.exists() {
+    if config.credentials == CredentialSource::Client || !config.paths.catalogue.exists() {
         return;
     }
     let account_id = if let Some(env_token) = env_token {

@@ -18,6 +18,7 @@ use crate::command_hint::command;
 use crate::config::{Config, Environment};
 use crate::error::ProxyError;
 use crate::protocol::models::{Effort, Model};
+use crate::token_source::CredentialSource;
 use crate::upstream::Upstream;
 
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +68,9 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     } else {
         eprint(&match &report.fetched_at {
             Some(time) => format!("List from the backend, {time}. Update it with `{}`.", command("models --refresh")),
+            None if config.credentials == CredentialSource::Client => {
+                "Built-in list. The daemon requests that of each client with the client's own login.".to_owned()
+            }
             None => format!("Built-in list. Request that of your account with `{}`.", command("models --refresh")),
         });
         print(&report.table(Coloring::of_stdout(environment)))?;

@@ -245,6 +245,7 @@ fn check_accounts(values: &ResolvedValues, errors: &mut ConfigErrors) {
     if values.credentials_of.value == CredentialSource::Store {
         return;
     }
+    // With a command that needs no login, a flag has its own meaning; `serve` refuses it.
     if account(&values.account).is_some() && !matches!(values.account.source, ValueSource::Flag(_)) {
         errors.add(values.account.source.clone(), "account", format!("{NO_ACCOUNT}; remove this setting"));
     }

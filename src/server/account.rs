@@ -17,6 +17,7 @@ use super::access::ClientKey;
 use super::handler::key_name;
 use crate::auth::ClientLogin;
 use crate::error::{ProxyError, Refusal};
+use crate::history::ResponseOwner;
 use crate::token_source::{AccountChoice, AuthError, Bearer, CredentialSource, TokenSource};
 use crate::upstream::Upstream;
 
@@ -59,7 +60,7 @@ pub(super) async fn tokens(request: &Parts, services: &Services) -> Result<Optio
     let tokens = services.tokens.as_ref();
     if tokens.credentials() == CredentialSource::Client {
         let login = client_login(request)?;
-        services.upstream.refresh_catalogue_of(login.bearer()).await;
+        services.upstream.refresh_catalogue_of(login.bearer()).await?;
         return Ok(Some(Arc::new(login)));
     }
     let bound = request.extensions.get::<KeyAccount>();
@@ -96,11 +97,31 @@ pub(super) fn optional_tokens(headers: &HeaderMap, services: &Services) -> Arc<d
 
 /// Requests the model catalog of the client's account if it is due and the client sends its login. Otherwise, the
 /// catalog is refreshed in the background.
-pub(super) async fn refresh_catalogue(headers: &HeaderMap, services: &Services) {
-    if services.tokens.credentials() == CredentialSource::Client
-        && let Ok(login) = login_of_headers(headers)
-    {
-        services.upstream.refresh_catalogue_of(login.bearer()).await;
+///
+/// # Errors
+/// If the backend refuses the client's token.
+pub(super) async fn refresh_catalogue(headers: &HeaderMap, services: &Services) -> Result<(), ProxyError> {
+    match login_of_headers(headers) {
+        Ok(login) if services.tokens.credentials() == CredentialSource::Client => {
+            services.upstream.refresh_catalogue_of(login.bearer()).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The account of the login that the client sends; `None`: it sends none, or doesn't sign in itself.
+pub(super) fn of_client(headers: &HeaderMap, services: &Services) -> Option<String> {
+    match services.tokens.credentials() {
+        CredentialSource::Store => None,
+        CredentialSource::Client => Some(login_of_headers(headers).ok()?.bearer().account.id.clone()),
+    }
+}
+
+/// Adds the account of the client's login to the owner of stored responses: another account must not continue them.
+pub(super) fn attach_login(request: &mut Parts) {
+    if let Ok(login) = login_of_headers(&request.headers) {
+        let owner = request.extensions.remove::<ResponseOwner>().unwrap_or_default();
+        request.extensions.insert(owner.with_login(&login.bearer().account.id));
     }
 }
 

@@ -43,7 +43,8 @@ impl Handler<Responses> {
         let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         let _permit = self.state.concurrency.acquire().await?;
         let store = ResponseStore::new(&self.services.history, &parts.extensions);
-        let PlannedRequest { plan, .. } = self.plan(parts, &body, &self.services.models(), &store, &mut memory).await?;
+        let PlannedRequest { plan, .. } =
+            self.plan(parts, &body, &self.services.models(&parts.headers), &store, &mut memory).await?;
         // Even for a short body, the first count loads the vocabulary, which takes about 70 ms.
         let input_tokens = off_thread(body.len().max(LONG_BYTES), || tokens::of_request(&plan.upstream));
         Ok(respond(&InputTokens { object: Some("response.input_tokens"), input_tokens }))
@@ -74,7 +75,7 @@ impl Handler<Messages> {
         if depth_limit::check(body).is_err() {
             return tokens::of_json(&String::from_utf8_lossy(body));
         }
-        let models = self.services.models();
+        let models = self.services.models(&parts.headers);
         let mut context = Context {
             headers: &parts.headers,
             key: key_name(parts),

@@ -134,7 +134,7 @@ where
             record.acquire_permit().await?;
         }
         let store = ResponseStore::new(&self.services.history, &parts.extensions);
-        let models = self.services.models();
+        let models = self.services.models(&parts.headers);
         let planned = self.plan(parts, &body, &models, &store, &mut memory).await?;
         if let Some(record) = record {
             record.hold_memory(memory);
@@ -161,7 +161,7 @@ where
         store: ResponseStore,
         mut record: Option<&mut RequestRecord>,
     ) -> Result<OpenedReply<'r, D::Reply>, ProxyError> {
-        let models = self.services.models();
+        let models = self.services.models(&parts.headers);
         let planned = self.plan(parts, body, &models, &store, &mut memory).await?;
         if let Some(record) = record.as_deref_mut() {
             record.hold_memory(memory);

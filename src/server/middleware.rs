@@ -83,6 +83,7 @@ pub(super) async fn authorize(
             if let Some(key) = key {
                 attach_key(&policy, key, &mut parts);
             }
+            attach_login(&policy, &mut parts);
             next.run(Request::from_parts(parts, body)).await
         }
         // The route refuses it: the endpoint isn't supported, so an error about the content type would be misleading.
@@ -116,7 +117,15 @@ pub(super) async fn reauthorize(live: &Arc<LiveSettings>, parts: &mut Parts) -> 
     if let Admission::Request(Some(key)) = policy.authorize(parts).await? {
         attach_key(&policy, key, parts);
     }
+    attach_login(&policy, parts);
     Ok(())
+}
+
+/// Attaches what the login of a client that signs in itself determines.
+fn attach_login(policy: &AccessPolicy, parts: &mut Parts) {
+    if policy.credentials == CredentialSource::Client {
+        account::attach_login(parts);
+    }
 }
 
 /// Attaches what the key determines: visible usage, and what [`attach_client_key`] attaches.

@@ -57,6 +57,7 @@ mod write_timeout;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::sync::watch;
 
 use crate::history::{CacheStats, ReplayedItems, Responses, UsageTotals};
@@ -166,8 +167,10 @@ pub enum Backend {
 }
 
 impl Services {
-    /// The model catalog and the model rules as of now.
-    fn models(&self) -> Models {
-        Models { catalogue: self.upstream.catalogue(), rules: Arc::clone(&self.live.borrow().rules) }
+    /// The model catalog for a request with these headers, and the model rules, as of now.
+    fn models(&self, headers: &HeaderMap) -> Models {
+        let account_id = account::of_client(headers, self);
+        let catalogue = self.upstream.catalogue_of(account_id.as_deref());
+        Models { catalogue, rules: Arc::clone(&self.live.borrow().rules) }
     }
 }

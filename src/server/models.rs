@@ -62,12 +62,15 @@ impl<'m> ModelObject<'m> {
 /// `GET /v1/models`. With the query parameter `client_version`, which the Codex CLI sends: the catalog as the backend
 /// sent it. For Anthropic clients: a page in Anthropic's format.
 pub(super) async fn list(State(services): State<Arc<Services>>, request: Request) -> Response {
-    account::refresh_catalogue(request.headers(), &services).await;
+    if let Err(error) = account::refresh_catalogue(request.headers(), &services).await {
+        return refuse(&error, &request);
+    }
     let query = request.uri().query().unwrap_or_default().as_bytes();
     if url::form_urlencoded::parse(query).any(|(name, _)| name == "client_version") {
-        return codex_catalogue(services.upstream.catalogue_document());
+        let account_id = account::of_client(request.headers(), &services);
+        return codex_catalogue(services.upstream.catalogue_document_of(account_id.as_deref()));
     }
-    let models = services.models();
+    let models = services.models(request.headers());
     let named = named_models(&models);
     match ApiFlavor::of(&request) {
         ApiFlavor::OpenAi | ApiFlavor::Ollama => {
@@ -96,8 +99,10 @@ pub(super) async fn retrieve(
 ) -> Response {
     // Bytes that aren't UTF-8 match no model.
     let Path(id) = id.unwrap_or_else(|_| Path(String::from(char::REPLACEMENT_CHARACTER)));
-    account::refresh_catalogue(request.headers(), &services).await;
-    let models = services.models();
+    if let Err(error) = account::refresh_catalogue(request.headers(), &services).await {
+        return refuse(&error, &request);
+    }
+    let models = services.models(request.headers());
     match (find(&models, &id), ApiFlavor::of(&request)) {
         (Some(model), ApiFlavor::OpenAi | ApiFlavor::Ollama) => json(&ModelObject::new(&id, model)),
         (Some(model), ApiFlavor::Anthropic) => json(&anthropic::ModelObject::new(&id, model)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use http::HeaderMap;
 use http::request::Parts;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -95,8 +96,8 @@ pub(super) async fn version() -> Response {
 }
 
 /// `GET /api/tags`.
-pub(super) async fn tags(State(services): State<Arc<Services>>) -> Response {
-    let models = services.models();
+pub(super) async fn tags(State(services): State<Arc<Services>>, headers: HeaderMap) -> Response {
+    let models = services.models(&headers);
     json(&List { models: named_models(&models).iter().map(|(name, _)| ModelEntry::new(name)).collect() })
 }
 
@@ -120,7 +121,7 @@ impl Handler<Chat> {
             depth_limit::check(&body)?;
             requested_model(&RawObject::from_body(&body)?)
         })?;
-        let models = self.services.models();
+        let models = self.services.models(&parts.headers);
         let name = untagged(&requested_model, &models);
         let model = find(&models, name).ok_or_else(|| unknown_model(&models, name))?;
         Ok(json(&Description::new(model)))

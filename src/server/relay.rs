@@ -21,6 +21,7 @@ use crate::budget::BufferedBody;
 use crate::error::{Fault, ProxyError, Refusal};
 use crate::protocol::Mode;
 use crate::protocol::json::string::Str;
+use crate::token_source::CredentialSource;
 use crate::upstream::{CallQuota, ForwardedHeaders, SideCall, SideTarget, UNBOUND_ORIGIN};
 
 /// Time limit for the head of a response, unless an image is generated.
@@ -127,7 +128,8 @@ impl SideApi for Relay {
         record: &mut Option<RequestRecord>,
     ) -> Result<Response, ProxyError> {
         check_path(&request.parts)?;
-        if matches!(self, Self::Account(_)) {
+        // A client that signs in itself owns the account.
+        if matches!(self, Self::Account(_)) && request.token.credentials() == CredentialSource::Store {
             check_admin(&request.parts)?;
         }
         if matches!(self, Self::Images(_)) {

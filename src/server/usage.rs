@@ -26,6 +26,7 @@ use crate::clock::{Clock as _, SystemClock, rfc3339};
 use crate::error::Refusal;
 use crate::history::{ConversationStats, Day, RequestFingerprint, UsageReport};
 use crate::protocol::codex;
+use crate::token_source::CredentialSource;
 use crate::upstream::Quota;
 
 /// How much of each part of a request is hashed; beyond that, only its length counts.
@@ -73,10 +74,20 @@ impl Snapshot {
             conversations: services.conversations.latest(),
             requests: state.active_requests.list(),
         };
-        match request.extensions.get::<OwnUsage>() {
+        let visible = match request.extensions.get::<OwnUsage>() {
             Some(own) => all.limited_to(own),
             None => all,
+        };
+        match services.tokens.credentials() {
+            CredentialSource::Store => visible,
+            CredentialSource::Client => visible.of_login(account::of_client(&request.headers, services).as_deref()),
         }
+    }
+
+    /// Limits the quota to that of the client's own account.
+    fn of_login(mut self, account_id: Option<&str>) -> Self {
+        self.quota.retain(|quota| Some(quota.account_id.as_str()) == account_id);
+        self
     }
 
     /// Limits a snapshot to one key: its requests and usage, and the quota of its account.

@@ -24,7 +24,7 @@ use super::{EventStream, ForwardedHeaders, Upstream};
 use crate::blocking::off_thread;
 use crate::endpoint::Endpoint;
 use crate::error::{Phase, ProxyError};
-use crate::token_source::Bearer;
+use crate::token_source::{Bearer, CredentialSource};
 
 /// A committed response to one attempt.
 #[derive(Debug)]
@@ -173,11 +173,18 @@ impl Upstream {
         events.set_open_guard(open);
         events.count_unknown(&self.unknown_events);
         events.observe_quota(self.quota.observer(&bearer.account.id));
-        self.catalogue.check_etag(received);
+        self.check_etag(received, &bearer.account.id);
         AttemptResponse {
             events,
             headers: headers_for_client(received, forwarded),
             request_id: request_id(received).map(str::to_owned),
+        }
+    }
+
+    fn check_etag(&self, received: &HeaderMap, account_id: &str) {
+        match self.tokens.credentials() {
+            CredentialSource::Store => self.catalogue.check_etag(received),
+            CredentialSource::Client => self.check_client_etag(account_id, received),
         }
     }
 

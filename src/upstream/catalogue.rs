@@ -5,7 +5,6 @@
 //! be read. Requesting the catalog is up to the caller.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,15 +13,12 @@ use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Notify, Semaphore};
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::protocol::codex::failure::text_header;
 use crate::protocol::models::Catalogue;
 
-/// Catalogs of other accounts that are kept in memory.
-const MAX_OTHERS: usize = 3;
 const EMBEDDED: &[u8] = include_bytes!("catalogue.json");
 
 /// The catalog in memory, and its file.
@@ -34,14 +30,6 @@ pub(super) struct CatalogueCache {
     etag: Mutex<Option<String>>,
     /// Notified when another response reports an etag that differs from `etag`.
     outdated: Notify,
-    /// Catalogs of other accounts, latest last; only if clients send their own tokens.
-    others: Mutex<Vec<CachedCatalogue>>,
-    /// Whether a response has reported another etag since the last refresh.
-    is_outdated: AtomicBool,
-    /// The last refresh for the request of a client.
-    attempt: Mutex<Option<(CatalogueKey, Instant)>>,
-    /// One refresh at a time is made for the requests of clients.
-    pub(super) refreshing: Semaphore,
 }
 
 /// The client version and account that a catalog was requested with.
@@ -52,9 +40,9 @@ pub(super) struct CatalogueKey {
 }
 
 #[derive(Clone, Debug)]
-struct CachedCatalogue {
-    catalogue: Arc<Catalogue>,
-    document: CatalogueDocument,
+pub(super) struct CachedCatalogue {
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) document: CatalogueDocument,
     /// `None` for the embedded catalog.
     key: Option<CatalogueKey>,
     /// `None` for the embedded catalog.
@@ -90,15 +78,25 @@ impl CatalogueKey {
     }
 }
 
+impl CatalogueDocument {
+    pub(super) fn received(json: Bytes, headers: &HeaderMap) -> Self {
+        Self { json, etag: text_header(headers, "etag").map(str::to_owned) }
+    }
+}
+
 impl CachedCatalogue {
-    fn embedded() -> Self {
+    pub(super) fn embedded() -> Self {
         let catalogue = Catalogue::parse(EMBEDDED).unwrap_or_default();
         let document = CatalogueDocument { json: Bytes::from_static(EMBEDDED), etag: None };
         Self { catalogue: Arc::new(catalogue), document, key: None, fetched_at: None }
     }
 
     /// `None` if the JSON can't be parsed or lists no models.
-    fn parse(document: CatalogueDocument, key: CatalogueKey, fetched_at: Option<SystemTime>) -> Option<Self> {
+    pub(super) fn parse(
+        document: CatalogueDocument,
+        key: CatalogueKey,
+        fetched_at: Option<SystemTime>,
+    ) -> Option<Self> {
         let catalogue = Catalogue::parse(&document.json).ok().filter(|catalogue| !catalogue.models().is_empty())?;
         Some(Self { catalogue: Arc::new(catalogue), document, key: Some(key), fetched_at })
     }
@@ -111,10 +109,6 @@ impl CatalogueCache {
             file,
             etag: Mutex::default(),
             outdated: Notify::new(),
-            others: Mutex::default(),
-            is_outdated: AtomicBool::default(),
-            attempt: Mutex::default(),
-            refreshing: Semaphore::new(1),
         }
     }
 
@@ -135,12 +129,12 @@ impl CatalogueCache {
     /// A file that can't be written is only logged.
     pub(super) async fn replace(&self, json: Bytes, key: CatalogueKey, headers: &HeaderMap) -> bool {
         let fetched_at = SystemClock.now();
-        let document = CatalogueDocument { json, etag: text_header(headers, "etag").map(str::to_owned) };
+        let document = CatalogueDocument::received(json, headers);
         let parsed = CachedCatalogue::parse(document.clone(), key.clone(), Some(fetched_at));
         let Some(fetched) = parsed else { return false };
         self.set(fetched);
-        if let Some(etag) = text_header(headers, "x-models-etag").or(document.etag.as_deref()) {
-            *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = Some(opaque_tag(etag).to_owned());
+        if let Some(etag) = reported_etag(headers).or(document.etag.as_deref().map(opaque_tag)) {
+            *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = Some(etag.to_owned());
         }
         if let Some(file) = self.file.clone() {
             let written = tokio::task::spawn_blocking(move || save(&file, key, fetched_at, document)).await;
@@ -170,51 +164,12 @@ impl CatalogueCache {
         }
     }
 
-    /// Makes the catalog of this key the current one, or the embedded one if it isn't in memory. Keeps the others,
-    /// since requests of several accounts may alternate.
-    pub(super) fn select(&self, key: &CatalogueKey) {
-        let has_key = |catalogue: &CachedCatalogue| catalogue.key.as_ref() == Some(key);
-        if has_key(&self.current.read().unwrap_or_else(PoisonError::into_inner)) {
-            return;
-        }
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = others.iter().position(has_key).map(|index| others.remove(index));
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let previous = std::mem::replace(&mut *current, known.unwrap_or_else(CachedCatalogue::embedded));
-        if previous.key.is_some() {
-            others.push(previous);
-            if others.len() > MAX_OTHERS {
-                others.remove(0);
-            }
-        }
-    }
-
-    /// Whether the catalog of this key should be requested: it isn't the current one, it is older than `max_age`, or it
-    /// has changed; but not within `pause` after the last attempt.
-    pub(super) fn is_due(&self, key: &CatalogueKey, max_age: Duration, pause: Duration) -> bool {
-        let attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner);
-        if attempt.as_ref().is_some_and(|(last, at)| last == key && at.elapsed() < pause) {
-            return false;
-        }
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let age = current.fetched_at.and_then(|at| SystemClock.now().duration_since(at).ok());
-        let is_recent = current.key.as_ref() == Some(key) && age.is_some_and(|age| age < max_age);
-        !is_recent || self.is_outdated.load(Ordering::Relaxed)
-    }
-
-    /// Records an attempt to request the catalog of this key.
-    pub(super) fn note_attempt(&self, key: CatalogueKey) {
-        self.is_outdated.store(false, Ordering::Relaxed);
-        *self.attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some((key, Instant::now()));
-    }
-
     /// Checks the headers of a response for a new catalog etag.
     pub(super) fn check_etag(&self, headers: &HeaderMap) {
-        let Some(etag) = text_header(headers, "x-models-etag").map(opaque_tag) else { return };
+        let Some(etag) = reported_etag(headers) else { return };
         let mut current = self.etag.lock().unwrap_or_else(PoisonError::into_inner);
         if current.as_deref() != Some(etag) {
             *current = Some(etag.to_owned());
-            self.is_outdated.store(true, Ordering::Relaxed);
             self.outdated.notify_one();
         }
     }
@@ -227,6 +182,11 @@ impl CatalogueCache {
     fn set(&self, catalogue: CachedCatalogue) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
     }
+}
+
+/// The etag of the current catalog that a response reports.
+pub(super) fn reported_etag(headers: &HeaderMap) -> Option<&str> {
+    text_header(headers, "x-models-etag").map(opaque_tag)
 }
 
 /// Removes the quotes and the prefix `W/` from an etag.
@@ -299,30 +259,6 @@ mod tests {
         let damaged = CatalogueCache::new(Some(file));
         damaged.load("0.171.0").await;
         assert_eq!(damaged.document().json, EMBEDDED);
-    }
-
-    #[tokio::test]
-    async fn catalogs_of_several_accounts_alternate() {
-        let cache = CatalogueCache::new(None);
-        let keys = ["acct-1", "acct-2"].map(|account| CatalogueKey::new("1", account));
-        let (day, moment) = (std::time::Duration::from_secs(86_400), std::time::Duration::ZERO);
-        for (key, slug) in keys.iter().zip(["a", "b"]) {
-            cache.select(key);
-            assert!(cache.is_due(key, day, moment));
-            let json = format!(r#"{{"models":[{{"slug":"{slug}"}}]}}"#);
-            assert!(cache.replace(Bytes::from(json), key.clone(), &HeaderMap::new()).await);
-        }
-        for (key, slug) in keys.iter().zip(["a", "b"]) {
-            cache.select(key);
-            assert!(cache.catalogue().find(slug).is_some() && !cache.is_due(key, day, moment), "{slug}");
-        }
-        cache.check_etag(&HeaderMap::from_iter([(
-            http::HeaderName::from_static("x-models-etag"),
-            HeaderValue::from_static("new"),
-        )]));
-        assert!(cache.is_due(&keys[1], day, moment));
-        cache.note_attempt(keys[1].clone());
-        assert!(!cache.is_due(&keys[1], moment, day), "not again at once");
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ mod body_format;
 pub mod cassette;
 mod catalogue;
 mod client;
+mod client_catalogues;
 mod compression;
 mod counters;
 mod event_class;
@@ -47,11 +48,12 @@ use crate::error::{ProxyError, UpstreamFailure};
 use crate::net::HttpClient;
 use crate::protocol::codex;
 use crate::protocol::models::Catalogue;
-use crate::token_source::{Bearer, TokenSource};
+use crate::token_source::{Bearer, CredentialSource, TokenSource};
 use body_format::BodyForms;
 use cassette::{Player, Recorder};
 use catalogue::{CatalogueCache, CatalogueKey};
 use client::HttpRequest;
+use client_catalogues::ClientCatalogues;
 use compression::Compressor;
 use counters::Counters;
 use headers::RequestHeaders;
@@ -85,8 +87,6 @@ pub use websocket::Transport;
 const CATALOGUE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Time limit for the whole response; `first_event_timeout` applies if it is shorter.
 const CATALOGUE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time limit of a refresh that client requests wait for.
-const CLIENT_CATALOGUE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CATALOGUE_BYTES: usize = 16 * 1024 * 1024;
 /// Delay after a failed refresh. It doubles with each further failure, up to the interval.
 const CATALOGUE_BACKOFF: Duration = Duration::from_secs(10);
@@ -103,6 +103,7 @@ pub struct Upstream {
     /// The origin that each account's requests are sent to.
     origins: OriginCache,
     catalogue: CatalogueCache,
+    client_catalogues: ClientCatalogues,
     websockets: WebSockets,
     rejected_params: RejectedParams,
     body_forms: BodyForms,
@@ -149,9 +150,10 @@ impl Upstream {
         let version = settings.client_version.clone().unwrap_or_else(|| version::NEWEST_KNOWN.to_owned());
         Self {
             version,
+            origins: OriginCache::new(tokens.credentials()),
             tokens,
-            origins: OriginCache::default(),
             catalogue: CatalogueCache::new(settings.catalogue_file.clone()),
+            client_catalogues: ClientCatalogues::default(),
             websockets: WebSockets::new(settings.transport),
             rejected_params: RejectedParams::default(),
             body_forms: BodyForms::new(settings.body),
@@ -239,10 +241,23 @@ impl Upstream {
         self.catalogue.catalogue()
     }
 
-    /// The catalog as the backend sent it, for Codex clients.
+    /// The catalog for requests of an account: the latest one or, if clients send their own tokens, that of this
+    /// account, else the embedded one. Sends no request.
     #[must_use]
-    pub fn catalogue_document(&self) -> CatalogueDocument {
-        self.catalogue.document()
+    pub fn catalogue_of(&self, account_id: Option<&str>) -> Arc<Catalogue> {
+        match self.tokens.credentials() {
+            CredentialSource::Store => self.catalogue(),
+            CredentialSource::Client => self.client_catalogue(account_id).catalogue,
+        }
+    }
+
+    /// The same catalog as the backend sent it, for Codex clients.
+    #[must_use]
+    pub fn catalogue_document_of(&self, account_id: Option<&str>) -> CatalogueDocument {
+        match self.tokens.credentials() {
+            CredentialSource::Store => self.catalogue.document(),
+            CredentialSource::Client => self.client_catalogue(account_id).document,
+        }
     }
 
     /// When the backend sent the catalog. `None` for the embedded one.
@@ -268,33 +283,6 @@ impl Upstream {
         self.with_active_token(async |bearer| self.fetch_catalogue(bearer).await).await
     }
 
-    /// Makes the catalog of this token's account the current one, and requests it if it is missing, old or reported as
-    /// changed. For clients that send their own token: there is none for [`Self::keep_catalogue`]. Takes at most five
-    /// seconds; concurrent callers share one request. Failures are only logged.
-    pub async fn refresh_catalogue_of(&self, bearer: &Bearer) {
-        if self.player.is_some() {
-            return;
-        }
-        let key = CatalogueKey::new(&self.version, &bearer.account.id);
-        self.catalogue.select(&key);
-        if !self.catalogue.is_due(&key, CATALOGUE_INTERVAL, CATALOGUE_BACKOFF) {
-            return;
-        }
-        let refresh = async {
-            let Ok(_turn) = self.catalogue.refreshing.acquire().await else { return };
-            self.catalogue.select(&key);
-            if !self.catalogue.is_due(&key, CATALOGUE_INTERVAL, CATALOGUE_BACKOFF) {
-                return;
-            }
-            self.catalogue.note_attempt(key.clone());
-            if let Err(error) = self.fetch_catalogue(bearer).await {
-                tracing::debug!(cause = error.loggable(), "the model catalog could not be refreshed");
-            }
-        };
-        // A request that was cut off by the limit counts as a failed attempt.
-        let _ = timeout(CLIENT_CATALOGUE_TIMEOUT, refresh).await;
-    }
-
     /// Makes a request with the active account's token, and once more if that token is refused and replaced.
     async fn with_active_token<T>(
         &self,
@@ -312,6 +300,14 @@ impl Upstream {
     async fn fetch_catalogue(&self, bearer: &Bearer) -> Result<(), ProxyError> {
         let key = CatalogueKey::new(&self.version, &bearer.account.id);
         self.catalogue.discard_others(&key);
+        let (headers, json) = self.request_catalogue(bearer).await?;
+        if self.catalogue.replace(json, key, &headers).await {
+            return Ok(());
+        }
+        Err(ProxyError::Damaged { reason: "the model catalog lists no models".to_owned() })
+    }
+
+    async fn request_catalogue(&self, bearer: &Bearer) -> Result<(HeaderMap, Bytes), ProxyError> {
         let query =
             url::form_urlencoded::Serializer::new(String::new()).append_pair("client_version", &self.version).finish();
         let request = HttpRequest {
@@ -323,11 +319,7 @@ impl Upstream {
             body: Bytes::new(),
             limit: CATALOGUE_TIMEOUT.min(self.settings.first_event_timeout),
         };
-        let (headers, json) = client::fetch(&self.http, request, MAX_CATALOGUE_BYTES).await?;
-        if self.catalogue.replace(json, key, &headers).await {
-            return Ok(());
-        }
-        Err(ProxyError::Damaged { reason: "the model catalog lists no models".to_owned() })
+        client::fetch(&self.http, request, MAX_CATALOGUE_BYTES).await
     }
 
     /// Loads the catalog file, then refreshes the catalog until dropped. The first refresh also opens the connection

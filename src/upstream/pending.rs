@@ -44,7 +44,7 @@ impl<'r> Pending<'r> {
         mut token: RequestToken,
         forwarded: ForwardedHeaders,
     ) -> Self {
-        let catalogue = upstream.catalogue();
+        let catalogue = upstream.catalogue_of(Some(&token.bearer().account.id));
         let is_lite = catalogue.find(&request.model).and_then(|model| model.is_lite) == Some(true);
         token.retries.set_catalogue_form(if is_lite { WireFormat::Lite } else { WireFormat::Classic });
         upstream.body_forms.choose(&mut request, &catalogue);
@@ -108,7 +108,7 @@ impl<'r> Pending<'r> {
     /// The failure, if another attempt can't help or no retry is left; the token source's error if the backend refused
     /// the token and no other is available.
     pub async fn retry(&mut self, error: ProxyError) -> Result<(), ProxyError> {
-        let (upstream, error) = (self.upstream, self.token.attributed(error));
+        let (upstream, error) = (self.upstream, self.upstream.attributed(error, &self.token));
         let retry = upstream.next_attempt(Some(&self.request.model), &mut self.token, &error);
         let Some(retry) = retry else { return Err(error) };
         match retry.change {

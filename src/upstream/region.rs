@@ -20,13 +20,15 @@ use super::headers::RequestHeaders;
 use crate::endpoint::{Endpoint, Trust};
 use crate::error::{Fault, ProxyError};
 use crate::net::HttpClient;
-use crate::token_source::Account;
+use crate::token_source::{Account, CredentialSource};
 
 /// Time limit for a request of `accounts/check`.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
 /// How long the default origin is used before the origin is requested again.
 const FALLBACK_TTL: Duration = Duration::from_secs(300);
+/// Accounts whose origins are cached.
+const MAX_ACCOUNTS: usize = 64;
 /// The value of the routing members in `accounts/check` for accounts that are not bound to a region.
 pub const UNBOUND_ORIGIN: &str = "NO_CONSTRAINT";
 
@@ -49,9 +51,11 @@ pub(super) enum OnRefusedToken {
 }
 
 /// The known origins, by account.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OriginCache {
     cells: Mutex<HashMap<Account, Arc<OnceCell<CachedOrigin>>>>,
+    /// How long the default origin is used after the backend has refused to name another one.
+    refusal_ttl: Duration,
 }
 
 #[derive(Debug)]
@@ -62,6 +66,15 @@ struct CachedOrigin {
 }
 
 impl OriginCache {
+    pub(super) fn new(credentials: CredentialSource) -> Self {
+        let refusal_ttl = match credentials {
+            CredentialSource::Store => FALLBACK_TTL,
+            // A client may have named an account that isn't its own, whose origin its token can't request.
+            CredentialSource::Client => Duration::ZERO,
+        };
+        Self { cells: Mutex::default(), refusal_ttl }
+    }
+
     /// Returns the origin of the account of `headers`, and requests it if it isn't cached. Concurrent callers share one
     /// request.
     pub(super) async fn origin(
@@ -71,37 +84,42 @@ impl OriginCache {
         on_refused: OnRefusedToken,
     ) -> Result<AccountOrigin, ProxyError> {
         let cell = self.cell(&headers.bearer.account);
-        let cached = cell.get_or_try_init(|| discover(http, headers, on_refused)).await?;
+        let cached = cell.get_or_try_init(|| self.discover(http, headers, on_refused)).await?;
         Ok(cached.origin.clone())
+    }
+
+    async fn discover(
+        &self,
+        http: &HttpClient,
+        headers: &RequestHeaders<'_>,
+        on_refused: OnRefusedToken,
+    ) -> Result<CachedOrigin, ProxyError> {
+        let base = &headers.settings.url;
+        let (reason, ttl) = match fetch_account(http, headers, "accounts/check", TIMEOUT).await {
+            Ok(body) => match parse_origin(base, &headers.bearer.account.id, &body) {
+                Ok(origin) => return Ok(CachedOrigin { origin, expires: None }),
+                Err(reason) => (reason, self.refusal_ttl),
+            },
+            Err(error) if on_refused == OnRefusedToken::Report && is_refused_token(&error) => return Err(error),
+            Err(error @ ProxyError::Upstream(_)) => (error.loggable(), self.refusal_ttl),
+            Err(error) => (error.loggable(), FALLBACK_TTL),
+        };
+        tracing::warn!(%reason, "workspace routing could not be requested: using the default origin");
+        let origin = AccountOrigin { endpoint: base.clone(), region: None };
+        Ok(CachedOrigin { origin, expires: Some(Instant::now() + ttl) })
     }
 
     fn cell(&self, account: &Account) -> Arc<OnceCell<CachedOrigin>> {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        if cells.len() == MAX_ACCOUNTS && !cells.contains_key(account) {
+            cells.clear();
+        }
         let cell = cells.entry(account.clone()).or_default();
         if cell.get().and_then(|cached| cached.expires).is_some_and(|expires| expires <= Instant::now()) {
             *cell = Arc::default();
         }
         Arc::clone(cell)
     }
-}
-
-async fn discover(
-    http: &HttpClient,
-    headers: &RequestHeaders<'_>,
-    on_refused: OnRefusedToken,
-) -> Result<CachedOrigin, ProxyError> {
-    let base = &headers.settings.url;
-    let reason = match fetch_account(http, headers, "accounts/check", TIMEOUT).await {
-        Ok(body) => match parse_origin(base, &headers.bearer.account.id, &body) {
-            Ok(origin) => return Ok(CachedOrigin { origin, expires: None }),
-            Err(reason) => reason,
-        },
-        Err(error) if on_refused == OnRefusedToken::Report && is_refused_token(&error) => return Err(error),
-        Err(error) => error.loggable(),
-    };
-    tracing::warn!(%reason, "workspace routing could not be requested: using the default origin");
-    let origin = AccountOrigin { endpoint: base.clone(), region: None };
-    Ok(CachedOrigin { origin, expires: Some(Instant::now() + FALLBACK_TTL) })
 }
 
 /// Requests an account document: `accounts/check` or `usage`.

@@ -58,6 +58,19 @@ impl Upstream {
         Ok(())
     }
 
+    /// Returns the error of an attempt as the request's own. If the backend has refused a token that the client sent
+    /// itself, only the client can replace it.
+    pub(super) fn attributed(&self, mut error: ProxyError, token: &RequestToken) -> ProxyError {
+        if token.credentials() == CredentialSource::Client
+            && let ProxyError::Upstream(failure) = &mut error
+            && failure.fault == Fault::Unauthorized
+        {
+            failure.fault = Fault::ClientUnauthorized;
+            self.check_next_token_of(&token.bearer.account.id);
+        }
+        error
+    }
+
     /// Requests a token, and retries transient failures. The time that failed requests take counts against the waiting
     /// budget, as the delays do.
     async fn retried<'s>(
@@ -87,6 +100,12 @@ impl RequestToken {
         &self.bearer
     }
 
+    /// Whose login it is.
+    #[must_use]
+    pub fn credentials(&self) -> CredentialSource {
+        self.source.credentials()
+    }
+
     /// Limits the retries to failures from before the backend has accepted a request, for requests that may be billed
     /// even if they fail.
     pub fn retry_only_unaccepted(&mut self) {
@@ -99,18 +118,6 @@ impl RequestToken {
             self.bearer = clone.bearer;
             self.recoveries = clone.recoveries;
         }
-    }
-
-    /// Returns the error of an attempt as the request's own. If the backend has refused a token that the client sent
-    /// itself, only the client can replace it.
-    pub(super) fn attributed(&self, mut error: ProxyError) -> ProxyError {
-        if self.source.credentials() == CredentialSource::Client
-            && let ProxyError::Upstream(failure) = &mut error
-            && failure.fault == Fault::Unauthorized
-        {
-            failure.fault = Fault::ClientUnauthorized;
-        }
-        error
     }
 
     /// Whether the token was never replaced.

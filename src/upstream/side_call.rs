@@ -183,7 +183,7 @@ impl Upstream {
         token: &mut RequestToken,
         error: ProxyError,
     ) -> Result<(), ProxyError> {
-        let error = token.attributed(error);
+        let error = self.attributed(error, token);
         let Some(retry) = self.next_attempt(model, token, &error) else { return Err(error) };
         match retry.change {
             Change::Nothing => sleep(retry.after).await,

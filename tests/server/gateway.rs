@@ -175,6 +175,7 @@ async fn no_account_can_be_selected() {
     for (launch, word) in [
         (gateway.launch.clone().setting("account", "acct-1"), "account"),
         (gateway.launch.clone().file("config.toml", keys), "desk"),
+        (gateway.launch.clone().argument("--account").argument("acct-1"), "account"),
     ] {
         let output = launch.run();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -252,7 +253,10 @@ async fn the_catalog_is_requested_with_the_login_of_a_client() {
     gateway.upstream.on(LIST, catalogue("gpt-team"));
     let list = async |account: &str| {
         let answer = gateway.send(Ask::get("/v1/models").header("authorization", &bearer(account))).await;
-        answer.json()["data"][0]["id"].clone()
+        let tags = gateway.send(Ask::get("/api/tags").header("authorization", &bearer(account))).await;
+        let id = answer.json()["data"][0]["id"].clone();
+        assert_eq!(tags.json()["models"][0]["name"], id);
+        id
     };
     assert!(gateway.upstream.requests(LIST).is_empty(), "there is no login before the first request");
     for _ in 0..2 {
@@ -264,7 +268,61 @@ async fn the_catalog_is_requested_with_the_login_of_a_client() {
     assert_eq!(sent[0].header("authorization"), bearer("acct-own"));
     let codex = gateway.send(own(Ask::get("/v1/models?client_version=0.171.0"))).await;
     assert_eq!(codex.json()["models"][0]["slug"], "gpt-own");
-    assert_eq!(gateway.send(Ask::get("/v1/models")).await.status, 200, "the list itself needs no login");
+    let embedded = gateway.send(Ask::get("/v1/models")).await;
+    assert_eq!(embedded.status, 200, "the list itself needs no login");
+    assert!(!embedded.text().contains("gpt-own") && !embedded.text().contains("gpt-team"), "{}", embedded.text());
+}
+
+#[tokio::test]
+async fn a_refused_token_is_reported_by_the_list_of_models_and_the_next_handshake() {
+    let gateway = Gateway::new().await;
+    let login = [("authorization", &*bearer("acct-own"))];
+    gateway.upstream.on(LIST, Script::json(401, EXPIRED));
+    let list = gateway.send(own(Ask::get("/v1/models?client_version=0.171.0"))).await;
+    assert_eq!((list.status, list.error()["code"].as_str()), (401, Some("token_expired")), "{}", list.text());
+    let Err(refused) = Socket::ask(&gateway.proxy, "/v1/responses", &login).await else { panic!("let in") };
+    assert_eq!(refused.status().as_u16(), 401);
+    gateway.upstream.replace(LIST, Script::json(200, r#"{"models":[{"slug":"gpt-live"}]}"#));
+    let mut socket = Socket::open_as(&gateway.proxy, &login).await;
+    // The token expires.
+    gateway.upstream.replace("/responses", Script::json(401, EXPIRED));
+    socket.create(&json!({"model": "gpt-live", "input": "hi", "store": false})).await;
+    assert_eq!(socket.next().await["status"], 401);
+    gateway.upstream.replace(LIST, Script::json(401, EXPIRED));
+    let Err(refused) = Socket::ask(&gateway.proxy, "/v1/responses", &login).await else { panic!("let in") };
+    assert_eq!(refused.status().as_u16(), 401);
+}
+
+#[tokio::test]
+async fn stored_responses_belong_to_the_account() {
+    let gateway = Gateway::new().await;
+    let request = json!({"model": "gpt-5.5", "input": "hi"});
+    let id = gateway.send(own(Ask::post("/v1/responses", &request))).await.json()["id"].clone();
+    let path = format!("/v1/responses/{}", id.as_str().unwrap());
+    let team = bearer("acct-team");
+    assert_eq!(gateway.send(own(Ask::get(&path))).await.status, 200);
+    for ask in [Ask::get(&path), Ask::get(&path).header("authorization", &team)] {
+        assert_eq!(gateway.send(ask).await.status, 404);
+    }
+    let next = with(request, "previous_response_id", id);
+    let other = Ask::post("/v1/responses", &next).header("authorization", &team);
+    let answer = gateway.send(other).await;
+    assert_eq!((answer.status, answer.error()["code"].as_str()), (400, Some("previous_response_not_found")));
+    assert_eq!(gateway.send(own(Ask::post("/v1/responses", &next))).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_origin_that_one_token_can_not_request_is_requested_again_with_the_next() {
+    let gateway = Gateway::new().await;
+    let to_team = |ask: Ask| ask.header("chatgpt-account-id", "acct-team");
+    let checks = || gateway.upstream.requests("accounts/check").len();
+    gateway.upstream.replace("accounts/check", Script::json(403, "{}"));
+    assert_eq!(gateway.send(to_team(own(Ask::chat(&chat())))).await.status, 200);
+    let before = checks();
+    gateway.upstream.replace("accounts/check", Script::json(200, &json!({"accounts": []}).to_string()));
+    assert_eq!(gateway.send(to_team(own(Ask::chat(&chat())))).await.status, 200);
+    assert_eq!(gateway.send(to_team(own(Ask::chat(&chat())))).await.status, 200);
+    assert_eq!(checks(), before + 2, "neither the refusal nor a list without the account is remembered");
 }
 
 #[tokio::test]
@@ -288,6 +346,9 @@ async fn the_quota_is_that_of_the_client() {
     assert_eq!(gateway.send(Ask::get("/usage")).await.json()["quota"], json!([]));
     let usage = gateway.send(own(Ask::get("/usage"))).await.json();
     assert_eq!(usage["quota"][0]["plan"], "plus", "{usage}");
+    let other = gateway.send(Ask::get("/usage").header("authorization", &bearer("acct-team"))).await.json();
+    assert!(!other.to_string().contains("acct-own"), "{other}");
+    assert_eq!(gateway.send(Ask::get("/usage")).await.json()["quota"], json!([]), "a login is needed");
     assert_eq!(gateway.upstream.requests(USAGE)[0].header("authorization"), bearer("acct-own"));
     let spent = json!({"error": {"type": "usage_limit_reached", "message": "used up", "resets_in_seconds": 600}});
     gateway.upstream.replace("/responses", Script::json(429, &spent.to_string()));

@@ -173,6 +173,11 @@ fn both_transports_pass_the_same_tests() {
         "audio::",
         "uploads::",
         "relay_failures::",
+        "gateway::",
+        "input::",
+        "lifecycle::",
+        "slow_bodies::",
+        "tolerance::",
         // Its frames are sent unchanged.
         "compression::",
         // These tests set the transport.

@@ -128,7 +128,7 @@ async fn the_catalog_is_live_then_cached_then_embedded() {
     bench.fake.on("/models", Script::json(401, ""));
     bench.fake.on("/models", Script::json(200, live));
     bench.upstream.refresh_catalogue().await.unwrap();
-    assert_eq!(bench.upstream.catalogue_document().json, live);
+    assert_eq!(bench.upstream.catalogue_document_of(None).json, live);
     assert!(bench.upstream.catalogue().find("gpt-live").is_some());
     let requested = &bench.fake.requests("/models")[1];
     assert_eq!(requested.target, "/backend-api/codex/models?client_version=0.171.0");
@@ -141,7 +141,7 @@ async fn the_catalog_is_live_then_cached_then_embedded() {
         () = bench.upstream.keep_catalogue() => unreachable!("it runs until dropped"),
         _ = bench.fake.received("/models", 1) => {}
     }
-    assert_eq!(bench.upstream.catalogue_document().json, live, "the cached file is used");
+    assert_eq!(bench.upstream.catalogue_document_of(None).json, live, "the cached file is used");
 }
 
 #[tokio::test]

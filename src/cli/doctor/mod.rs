@@ -92,7 +92,9 @@ async fn examine(config: &Config, environment: &Environment) -> Diagnosis {
     findings.extend(session.findings(check.as_ref()));
     findings.push(network);
     findings.push(connectivity::clock([&issuer, &backend]));
-    findings.push(issuer.finding(Check::Issuer, &config.auth.issuer));
+    if config.credentials == CredentialSource::Store {
+        findings.push(issuer.finding(Check::Issuer, &config.auth.issuer));
+    }
     findings.push(backend.finding(Check::Backend, &config.upstream.url));
     findings.extend(session::workspace(check.as_ref()));
     findings.extend(catalogue.map(|outcome| session::catalogue(&outcome, &upstream, &config.rules)));

@@ -47,6 +47,11 @@ const WAKE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources: Sources) -> Result<Exit, Failure> {
     server::raise_open_file_limit();
+    if config.credentials == CredentialSource::Client && config.auth.account.is_some() {
+        let message =
+            "No account can be selected, because each client signs in itself (upstream.credentials = \"client\").";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     let notifier = Notifier::of(&sources.environment);
     // Before a demo or a replay changes them.
     let given_settings = config.clone();
@@ -78,7 +83,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let history = storage::open_responses(&config, backend).await;
     let totals = storage::open_usage(&config, backend, &context.clock).await;
     print_banner(&address, arguments, tokens.as_ref()).await;
-    if let Some(demo) = simulated.as_ref().filter(|_| is_gateway && backend == Backend::Demo) {
+    if let Some(demo) = simulated.as_ref().filter(|_| is_gateway) {
         print_demo_login(demo);
     }
     report_log_file(settings.log_file(), &address);

@@ -89,9 +89,10 @@ pub(super) async fn run(options: Options, config: Config, environment: &Environm
     let chosen = config.auth.account.as_ref().map(|choice| choice.account_id.clone());
     let read_status = async || auth::status(&context.store, context.clock.as_ref(), chosen.as_deref()).await;
     let tokens = accounts(&context, &config, env_token.clone());
-    let has_login = read_status().await.map_err(Failure::Auth)?.active().is_some() || env_token.is_some();
+    let has_login =
+        !is_by_client && (read_status().await.map_err(Failure::Auth)?.active().is_some() || env_token.is_some());
     let check = async || progress::during("checking the account", check_account(&context, &config, &tokens)).await;
-    let result = if options.offline || !has_login || is_by_client { None } else { Some(check().await) };
+    let result = if options.offline || !has_login { None } else { Some(check().await) };
     let (check, quota) = result.map_or((None, None), |CheckResult { check, quota }| (Some(check), quota));
     // Read again: the check may have refreshed the token, or stored that the issuer refused.
     let status = read_status().await.map_err(Failure::Auth)?;

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use sha2::Sha256;
 use sha2::digest::Output;
+use sha2::{Digest as _, Sha256};
 
 use super::file::{DatabaseError, Schema};
 use crate::clock::Clock;
@@ -170,6 +170,13 @@ impl ResponseOwner {
     #[must_use]
     pub fn of_key(name: &str, sha256: &[u8; 32]) -> Self {
         Self(Some(format!("{name} {:.FINGERPRINT_DIGITS$x}", Output::<Sha256>::from(*sha256))))
+    }
+
+    /// Returns the owner for a client that signs in itself: contains a hash of its account.
+    #[must_use]
+    pub fn with_login(self, account_id: &str) -> Self {
+        let key = self.0.unwrap_or_default();
+        Self(Some(format!("{key} login {:.FINGERPRINT_DIGITS$x}", Sha256::digest(account_id))))
     }
 }
 

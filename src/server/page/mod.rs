@@ -76,7 +76,7 @@ pub(super) async fn show(services: Arc<Services>, state: Arc<ServerState>, reque
     let view = View {
         snapshot: &snapshot,
         sign_in: &sign_in,
-        models: &services.models(),
+        models: &services.models(&parts.headers),
         address: authority(&parts),
         access: if requires_key { Access::Keyed } else { Access::Open },
         now: SystemClock.now(),

@@ -148,7 +148,7 @@ impl SocketRequest {
     ) -> Result<(), ProxyError> {
         let warmup_handler = &self.sockets.warmup_handler;
         record.acquire_permit().await?;
-        let (models, store) = (warmup_handler.services.models(), self.store());
+        let (models, store) = (warmup_handler.services.models(&self.parts.headers), self.store());
         let body = create.body.as_bytes();
         let PlannedRequest { plan, .. } = warmup_handler.plan(&self.parts, body, &models, &store, &mut memory).await?;
         record.set_model(&plan.upstream.model, Mode::Stream);

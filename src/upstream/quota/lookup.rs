@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::QuotaTracker;
 use super::snapshot::Quota;
+use super::{QuotaTracker, entry};
 use crate::error::ProxyError;
 use crate::token_source::{Bearer, TokenSource};
 use crate::upstream::{Upstream, region};
@@ -55,7 +55,7 @@ impl QuotaTracker {
     /// `max_age`.
     pub(super) fn lookup<'t>(&'t self, account: &'t str, max_age: Duration) -> NextStep<'t> {
         let mut accounts = self.lock();
-        let state = &mut accounts.entry(account.to_owned()).or_default().lookup;
+        let state = &mut entry(&mut accounts, account).lookup;
         if !state.is_due(max_age) {
             return NextStep::Recent;
         }

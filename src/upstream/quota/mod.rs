@@ -30,6 +30,9 @@ use snapshot::{Coverage, Quota, QuotaWindow, Snapshot};
 /// `Retry-After` for a client key whose share is used up, if the window's reset is unknown.
 const RETRY_AFTER_UNKNOWN_RESET: Duration = Duration::from_secs(300);
 
+/// Accounts whose quota is kept.
+const MAX_ACCOUNTS: usize = 64;
+
 /// Tracks the quota of each account.
 #[derive(Debug)]
 pub(super) struct QuotaTracker {
@@ -53,6 +56,18 @@ struct AccountQuota {
 pub(super) struct QuotaObserver {
     tracker: Arc<QuotaTracker>,
     account: String,
+}
+
+/// The entry of an account, created if it is new. Then, another one is forgotten if there are too many: clients that
+/// send their own tokens can name any account.
+fn entry<'a>(accounts: &'a mut BTreeMap<String, AccountQuota>, account: &str) -> &'a mut AccountQuota {
+    if !accounts.contains_key(account) {
+        if accounts.len() == MAX_ACCOUNTS {
+            accounts.pop_first();
+        }
+        accounts.insert(account.to_owned(), AccountQuota::default());
+    }
+    accounts.get_mut(account).expect("it was inserted if it was missing")
 }
 
 impl QuotaTracker {
@@ -121,11 +136,7 @@ impl QuotaTracker {
 
     fn update(&self, account: &str, change: impl FnOnce(&mut AccountQuota, SystemTime)) {
         let now = self.clock.now();
-        let mut accounts = self.lock();
-        match accounts.get_mut(account) {
-            Some(quota) => change(quota, now),
-            None => change(accounts.entry(account.to_owned()).or_default(), now),
-        }
+        change(entry(&mut self.lock(), account), now);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, AccountQuota>> {
