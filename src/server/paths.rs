@@ -41,19 +41,33 @@ pub(super) struct CanonicalPath {
 }
 
 /// First segments of the paths under `/v1`, which clients may leave out.
-const VERSIONED: [&str; 12] = [
+const VERSIONED: [&str; 26] = [
     "alpha",
+    "assistants",
     "audio",
+    "batches",
     "chat",
+    "chatkit",
     "completions",
+    "containers",
+    "conversations",
     "embeddings",
+    "evals",
+    "files",
+    "fine_tuning",
     "images",
     "memories",
     "messages",
     "models",
     "moderations",
+    "organization",
     "realtime",
     "responses",
+    "skills",
+    "threads",
+    "uploads",
+    "vector_stores",
+    "videos",
 ];
 
 impl CanonicalPath {

@@ -62,6 +62,7 @@ mod sign_in_state;
 mod slow_bodies;
 mod status;
 mod stored_responses;
+mod surface;
 mod telemetry;
 mod tolerance;
 mod transports;
@@ -168,6 +169,7 @@ fn both_transports_pass_the_same_tests() {
         "report::",
         "unix_sockets::",
         "status::",
+        "surface::",
         "users::",
         "images::",
         "audio::",
