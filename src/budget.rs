@@ -142,6 +142,12 @@ impl Reservation {
         self.buffered_bytes
     }
 
+    /// The size of the budget. A reservation of more takes all of it.
+    #[must_use]
+    pub fn limit_bytes(&self) -> usize {
+        self.budget.limit_bytes
+    }
+
     /// Sets the buffered size. Waits for memory if it grows.
     ///
     /// # Errors

@@ -148,10 +148,12 @@ pub enum ProxyError {
     )]
     CrossSite,
     /// The maximum number of requests is running, and none has ended in time.
-    #[error("{running} requests are running, which is the maximum (setting limits.concurrency)")]
+    #[error("{running} {what}")]
     Busy {
         /// The limit in force.
         running: usize,
+        /// What is running, and the setting that limits it, after the number.
+        what: &'static str,
         /// How long the client should wait before it retries.
         retry_after: Duration,
     },

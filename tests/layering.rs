@@ -91,6 +91,7 @@ const SPAWNERS: &[(&str, &str)] = &[
     ("demo", "the simulated backend is a server of its own"),
     ("history::responses::disk", "one thread writes the database"),
     ("history::usage::write_queue", "one thread writes the database"),
+    ("server::background", "a response in the background outlives its request; tracked until shutdown"),
     ("server::listen", "one task for each connection, tracked until shutdown"),
     ("server::websocket", "a WebSocket outlives the request that opened it; tracked until shutdown"),
     ("upstream::cassette::recorder", "one thread writes the recording"),

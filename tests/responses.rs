@@ -172,8 +172,8 @@ async fn an_unknown_response_id_is_not_found() {
 #[tokio::test]
 async fn an_error_names_its_param() {
     let bench = Bench::start().await;
-    let refused = bench.create(json!({"model": MODEL, "input": "x", "background": true})).await;
-    assert_eq!(refused.error(), (400, json!("background"), json!("unsupported_value")));
+    let refused = bench.create(json!({"model": MODEL, "input": "x", "background": true, "store": false})).await;
+    assert_eq!(refused.error(), (400, json!("store"), json!("invalid_value")));
     let unknown = bench.create(json!({"model": MODEL, "input": "x", "previous_response_id": "resp_x"})).await;
     assert_eq!(unknown.error(), (400, json!("previous_response_id"), json!("previous_response_not_found")));
 }

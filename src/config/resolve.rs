@@ -120,6 +120,7 @@ fn server(values: &ResolvedValues) -> server::Settings {
         keepalive: Some(values.keepalive.value).filter(|interval| !interval.is_zero()),
         socket_lifetime: values.socket_lifetime.value.0,
         drain: values.drain.value,
+        background_concurrency: values.background_concurrency.value.get() as usize,
         image_model: values.image_model.value.0.clone(),
         image_timeout: values.image_timeout.value.0,
         audio_limit_bytes: values.audio_limit.value.0,

@@ -163,6 +163,7 @@ keys! {
     reasoning_field: ReasoningField = "chat.reasoning_field", "reasoning_content", [];
     reasoning_replay: bool = "chat.reasoning_replay", "false", [];
     response_store: Store = "responses.store", "memory", [];
+    background_concurrency: NonZeroU32 = "responses.background_concurrency", "4", [];
     done_marker: bool = "responses.done_marker", "false", [];
     image_model: NonEmptyText = "images.model", "gpt-image-2", [];
     image_timeout: Timeout = "images.timeout", "5m", [];

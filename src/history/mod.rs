@@ -19,7 +19,9 @@ pub use cache_stats::{
 };
 pub use file::DatabaseError;
 pub use replayed_items::{PrecedingItems, ReplayScope, ReplayedItems};
-pub use responses::{DeleteError, Item, ResponseOwner, ResponseRecord, Responses};
+pub use responses::{
+    ConversationLock, DeleteError, Item, ResponseOwner, ResponseRecord, Responses, RunRecord, UnfinishedRuns,
+};
 pub use usage::{Day, Tokens, UsageReport, UsageRow, UsageStore, UsageSum, UsageTotals};
 
 /// Settings of everything but the response store.

@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 pub struct References {
     /// The id of the previous response.
     pub response: Option<String>,
+    /// The id of the conversation that the request continues.
+    pub conversation: Option<String>,
     /// The ids of items of earlier requests or responses.
     pub items: Vec<String>,
 }
@@ -22,11 +24,13 @@ pub struct References {
 pub struct ResolvedReferences {
     /// The previous response.
     pub response: Option<PreviousResponse>,
+    /// The conversation.
+    pub conversation: Option<PreviousResponse>,
     /// Items by id.
     pub items: BTreeMap<String, Box<RawValue>>,
 }
 
-/// The parts of a previous response that a request continues from.
+/// The parts of a previous response or of a conversation that a request continues from.
 #[derive(Clone, Debug, Default)]
 pub struct PreviousResponse {
     /// The conversation, including the output items of the response.
@@ -40,6 +44,8 @@ pub struct PreviousResponse {
 pub struct ConversationContext {
     /// The conversation before the response.
     pub input: Vec<Box<RawValue>>,
+    /// How many of the last input items the request itself has.
+    pub new_count: usize,
     /// The prompt cache key of the conversation.
     pub cache_key: String,
     /// Which requests may refer to the response.
@@ -53,6 +59,8 @@ pub struct StoredResponse {
     pub id: String,
     /// The conversation before the response.
     pub input: Vec<Box<RawValue>>,
+    /// How many of the last input items the request itself had.
+    pub new_count: usize,
     /// The output items of the response.
     pub output: Vec<Box<RawValue>>,
     /// The JSON of the response object, as the client received it.
@@ -63,6 +71,15 @@ pub struct StoredResponse {
     pub scope: StoreScope,
 }
 
+/// The id and the creation time of a response that the proxy has created before the backend responds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseIdentity {
+    /// The id, `resp_…`.
+    pub id: String,
+    /// When the response was created, in Unix seconds.
+    pub created_at: u64,
+}
+
 /// Which requests may refer to a stored response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StoreScope {
@@ -71,12 +88,14 @@ pub enum StoreScope {
     Key,
     /// Later requests on the same connection.
     Connection,
+    /// None: the response isn't stored, but its items become part of its conversation.
+    Conversation,
 }
 
 impl References {
     /// Whether the request refers to nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.response.is_none() && self.items.is_empty()
+        self.response.is_none() && self.conversation.is_none() && self.items.is_empty()
     }
 }

@@ -21,7 +21,7 @@ use crate::history::ResponseOwner;
 use crate::token_source::{AccountChoice, AuthError, Bearer, CredentialSource, TokenSource};
 use crate::upstream::Upstream;
 
-const HEADER: &str = "x-proxy-account";
+pub(super) const HEADER: &str = "x-proxy-account";
 
 /// The account that the key of a request is bound to.
 #[derive(Clone, Debug)]

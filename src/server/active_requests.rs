@@ -28,7 +28,7 @@ const MAX_ENDED: usize = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Its body is being read, or it waits for a permit.
+    /// Its body is being read, or it waits for a permit or in the background.
     Queued,
     /// It has a permit, and the backend hasn't sent content yet.
     Waiting,
@@ -131,6 +131,11 @@ impl ActiveRequests {
         lists.next += 1;
         lists.active.insert(number, (status, request.began));
         ActiveRequestId(Some(number))
+    }
+
+    /// Records that a request in the background waits again.
+    pub(super) fn mark_queued(&self, id: ActiveRequestId) {
+        self.update(id, |status| status.state = Stage::Queued);
     }
 
     pub(super) fn mark_waiting(&self, id: ActiveRequestId) {

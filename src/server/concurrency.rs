@@ -70,7 +70,11 @@ impl ConcurrencyLimit {
     }
 
     fn busy(&self) -> ProxyError {
-        ProxyError::Busy { running: self.limit, retry_after: RETRY_AFTER }
+        ProxyError::Busy {
+            running: self.limit,
+            what: "requests are running, which is the maximum (setting limits.concurrency)",
+            retry_after: RETRY_AFTER,
+        }
     }
 }
 

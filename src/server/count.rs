@@ -42,9 +42,9 @@ impl Handler<Responses> {
     async fn try_count(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
         let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         let _permit = self.state.concurrency.acquire().await?;
-        let store = ResponseStore::new(&self.services.history, &parts.extensions);
+        let mut store = ResponseStore::new(&self.services.history, &parts.extensions);
         let PlannedRequest { plan, .. } =
-            self.plan(parts, &body, &self.services.models(&parts.headers), &store, &mut memory).await?;
+            self.plan(parts, &body, &self.services.models(&parts.headers), &mut store, &mut memory).await?;
         // Even for a short body, the first count loads the vocabulary, which takes about 70 ms.
         let input_tokens = off_thread(body.len().max(LONG_BYTES), || tokens::of_request(&plan.upstream));
         Ok(respond(&InputTokens { object: Some("response.input_tokens"), input_tokens }))

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::access::KeyName;
+use super::background::{BackgroundRuns, NewRun};
 use super::document::{self, Document};
 use super::guarded_body::GuardedBody;
 use super::http_response::{json_response, stream_response, with_headers, with_warnings};
@@ -51,6 +52,8 @@ pub(super) struct Handler<D: Dialect> {
     /// Whether reasoning is replayed to the backend.
     pub(super) reasoning: ReasoningReplay,
     pub(super) limits: Limits,
+    /// Runs the requests that are to run in the background, if the API has them.
+    pub(super) background: Option<Arc<BackgroundRuns>>,
     /// Cancelled when the drain time has passed.
     pub(super) abort: CancellationToken,
     pub(super) state: Arc<ServerState>,
@@ -86,7 +89,8 @@ pub(super) struct OpenedReply<'r, R> {
 
 impl<D: Dialect> Clone for Handler<D> {
     fn clone(&self) -> Self {
-        self.for_dialect(Arc::clone(&self.options), self.reasoning)
+        let background = self.background.clone();
+        Self { background, ..self.for_dialect(Arc::clone(&self.options), self.reasoning) }
     }
 }
 
@@ -98,6 +102,7 @@ impl<D: Dialect> Handler<D> {
             options,
             reasoning,
             limits: self.limits,
+            background: None,
             abort: self.abort.clone(),
             state: Arc::clone(&self.state),
         }
@@ -128,14 +133,52 @@ where
 
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
         let chosen = account::tokens(parts, &self.services).await?;
-        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
+        let BufferedBody { bytes: body, memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         // The permit comes after the body, so that a client that sends slowly doesn't occupy one.
         if let Some(record) = record {
             record.acquire_permit().await?;
         }
         let store = ResponseStore::new(&self.services.history, &parts.extensions);
+        self.respond_to(parts, &body, memory, chosen, store, record).await
+    }
+
+    /// Runs a request that was queued in the background, as `run` does. The response is a stream.
+    pub(super) async fn run_queued(
+        &self,
+        parts: &Parts,
+        body: Bytes,
+        memory: Reservation,
+        store: ResponseStore,
+        record: &mut Option<RequestRecord>,
+    ) -> Result<Response, ProxyError> {
+        let chosen = account::tokens(parts, &self.services).await?;
+        if let Some(record) = record {
+            record.acquire_permit().await?;
+        }
+        Box::pin(self.respond_to(parts, &body, memory, chosen, store, record)).await
+    }
+
+    /// Responds to a request whose body has been read.
+    async fn respond_to(
+        &self,
+        parts: &Parts,
+        body: &Bytes,
+        mut memory: Reservation,
+        chosen: Option<Arc<dyn TokenSource>>,
+        mut store: ResponseStore,
+        record: &mut Option<RequestRecord>,
+    ) -> Result<Response, ProxyError> {
         let models = self.services.models(&parts.headers);
-        let planned = self.plan(parts, &body, &models, &store, &mut memory).await?;
+        let planned = self.plan(parts, body, &models, &mut store, &mut memory).await?;
+        if let Some(runs) = &self.background {
+            let identity = BackgroundRuns::identity();
+            if let Some(object) = planned.plan.reply.queued_object(&identity) {
+                let Some(record) = record.take() else { return Err(ProxyError::Internal) };
+                let (mode, warnings, body) = (planned.plan.mode, planned.warnings, body.clone());
+                let new = NewRun { identity, object, mode, warnings, parts, body, memory, store, record };
+                return Arc::clone(runs).start(new).await;
+            }
+        }
         if let Some(record) = record {
             record.hold_memory(memory);
         }
@@ -158,11 +201,11 @@ where
         body: &'r [u8],
         mut memory: Reservation,
         chosen: Option<Arc<dyn TokenSource>>,
-        store: ResponseStore,
+        mut store: ResponseStore,
         mut record: Option<&mut RequestRecord>,
     ) -> Result<OpenedReply<'r, D::Reply>, ProxyError> {
         let models = self.services.models(&parts.headers);
-        let planned = self.plan(parts, body, &models, &store, &mut memory).await?;
+        let planned = self.plan(parts, body, &models, &mut store, &mut memory).await?;
         if let Some(record) = record.as_deref_mut() {
             record.hold_memory(memory);
         }
@@ -228,7 +271,7 @@ where
         parts: &Parts,
         body: &'b [u8],
         models: &Models,
-        store: &ResponseStore,
+        store: &mut ResponseStore,
         memory: &mut Reservation,
     ) -> Result<PlannedRequest<'b, D>, ProxyError> {
         memory.begin_work(body).await?;

@@ -166,8 +166,11 @@ impl Server {
         let abort = CancellationToken::new();
         let own_addresses = self.addresses.iter().map(SocketAddr::ip).collect();
         let shutdown = Shutdown { stop, ..Shutdown::default() };
+        let (router, background) =
+            routes::service(&self.settings, &Arc::new(services), own_addresses, &abort, shutdown.clone());
+        background.recover().await;
         let acceptor = Acceptor {
-            router: routes::service(&self.settings, &Arc::new(services), own_addresses, &abort, shutdown.clone()),
+            router,
             shutdown: shutdown.clone(),
             connections: Connections::new(self.settings.connections),
             peers: Peers::default(),

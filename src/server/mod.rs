@@ -13,6 +13,7 @@ mod account;
 mod active_requests;
 mod api_flavor;
 mod audio;
+mod background;
 mod body;
 mod concurrency;
 mod connections;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub socket_lifetime: Duration,
     /// How long open responses may continue after a stop signal (`timing.drain`).
     pub drain: Duration,
+    /// Maximum number of responses that run in the background at the same time (`responses.background_concurrency`).
+    pub background_concurrency: usize,
     /// The backend's model for the Images API (`images.model`).
     pub image_model: String,
     /// Time limit for the head of the response with an image (`images.timeout`).

@@ -144,6 +144,14 @@ impl RequestRecord {
         Ok(())
     }
 
+    /// Releases the permit of a request that is to run in the background, and lists it as queued. It needs no permit
+    /// when it runs.
+    pub(super) fn return_to_queue(&mut self) {
+        self.permit = None;
+        self.needs_permit = false;
+        self.state.active_requests.mark_queued(self.active_id);
+    }
+
     /// Takes the permit, for a document that is still being sent when the record is dropped.
     pub(super) fn take_permit(&mut self) -> Option<Permit> {
         self.permit.take()

@@ -16,6 +16,7 @@ use crate::budget::Reservation;
 use crate::error::ProxyError;
 use crate::history::{DeleteError, ResponseOwner, ResponseRecord, Responses};
 use crate::protocol::json::string::Str;
+use crate::protocol::responses::background;
 use crate::protocol::stored_refs::{PreviousResponse, References, ResolvedReferences, StoreScope, StoredResponse};
 use crate::token_source::CredentialSource;
 
@@ -41,7 +42,17 @@ impl ResponseStore {
     /// The store for a request with these extensions, which name its owner.
     pub(super) fn new(history: &Arc<Responses>, extensions: &Extensions) -> Self {
         let owner = extensions.get::<ResponseOwner>().cloned().unwrap_or_default();
+        Self::of_owner(history, owner)
+    }
+
+    /// The store for requests of this owner.
+    pub(super) fn of_owner(history: &Arc<Responses>, owner: ResponseOwner) -> Self {
         Self { history: Arc::clone(history), owner, account: None, cache: None }
+    }
+
+    /// Whose responses these are.
+    pub(super) fn owner(&self) -> &ResponseOwner {
+        &self.owner
     }
 
     /// Sets the account that answers the request, unless the client signs in itself: its account is not stored.
@@ -67,7 +78,7 @@ impl ResponseStore {
         let mut resolved = ResolvedReferences::default();
         let mut account = None;
         if let Some(id) = &references.response
-            && let Some(stored) = self.find(id).await
+            && let Some(stored) = self.find(id).await.filter(|stored| is_continuable(stored))
         {
             memory.add(stored.bytes()).await?;
             resolved.response = Some(off_thread(stored.bytes(), || to_previous(&stored)));
@@ -95,14 +106,14 @@ impl ResponseStore {
 
     /// Stores a response. Doesn't wait for the database, since it is called while the response is streamed.
     pub(super) fn save(&self, stored: StoredResponse) {
-        let StoredResponse { id, input, output, response, cache_key, scope } = stored;
+        let StoredResponse { id, input, output, response, cache_key, scope, .. } = stored;
         let bytes = input.iter().chain(&output).map(|item| item.get().len()).sum();
         let (input, output) = off_thread(bytes, || (with_ids(input), with_ids(output)));
         let account = self.account.clone();
         let stored = ResponseRecord { id, input, output, response, cache_key, account };
         match (scope, &self.cache) {
             (StoreScope::Connection, Some(cache)) => cache.insert(stored),
-            (StoreScope::Connection, None) => {}
+            (StoreScope::Connection, None) | (StoreScope::Conversation, _) => {}
             (StoreScope::Key, _) => self.history.insert(&self.owner, stored),
         }
     }
@@ -124,6 +135,11 @@ impl ResponseStore {
     pub(super) async fn delete(&self, id: &str) -> Result<bool, DeleteError> {
         self.history.remove(&self.owner, id).await
     }
+}
+
+/// Whether a request can continue a response: not one in the background that failed or was cancelled.
+fn is_continuable(stored: &ResponseRecord) -> bool {
+    !["failed", "cancelled"].iter().any(|status| background::has_status(&stored.response, status))
 }
 
 fn to_previous(stored: &ResponseRecord) -> PreviousResponse {

@@ -1,4 +1,5 @@
-//! `/v1/responses/{id}` and the paths below: reads and deletes the stored responses of the client key.
+//! `/v1/responses/{id}` and the paths below: reads, cancels and deletes the stored responses of the client key, and those
+//! in the background.
 //!
 //! Responses that only a WebSocket connection keeps aren't found here.
 
@@ -6,7 +7,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::Extension;
+use axum::extract::{Path, Request};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{Extensions, StatusCode};
@@ -14,35 +16,103 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::Services;
 use super::api_flavor::{refuse, refuse_unread};
+use super::background::{BackgroundRuns, Run};
 use super::http_response::{json, json_response};
 use super::response_store::ResponseStore;
 use crate::error::{ProxyError, Refusal};
-use crate::history::ResponseRecord;
+use crate::history::{DeleteError, ResponseRecord, Responses};
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
+use crate::protocol::responses::background;
 
 /// Items on a page, unless the query has a `limit`.
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
 
+/// The stored responses, and those in the background.
+#[derive(Clone, Debug)]
+pub(super) struct StoredResponses {
+    history: Arc<Responses>,
+    runs: Arc<BackgroundRuns>,
+}
+
+impl StoredResponses {
+    pub(super) fn new(history: &Arc<Responses>, runs: &Arc<BackgroundRuns>) -> Self {
+        Self { history: Arc::clone(history), runs: Arc::clone(runs) }
+    }
+
+    fn store(&self, extensions: &Extensions) -> ResponseStore {
+        ResponseStore::new(&self.history, extensions)
+    }
+
+    async fn find(&self, extensions: &Extensions, id: &str) -> Result<Arc<ResponseRecord>, ProxyError> {
+        self.store(extensions).find_in_history(id).await.ok_or_else(|| unknown(id))
+    }
+
+    fn find_run(&self, extensions: &Extensions, id: &str) -> Option<Arc<Run>> {
+        self.runs.find(self.store(extensions).owner(), id)
+    }
+
+    /// Responds with a response; with `from`, with its events from this number on.
+    async fn show(&self, extensions: &Extensions, id: &str, from: Option<u64>) -> Result<Response, ProxyError> {
+        if let Some(run) = self.find_run(extensions, id) {
+            return self.runs.show(&run, from);
+        }
+        let stored = self.find(extensions, id).await?;
+        if from.is_some() {
+            let message = "only the events of a response in the background are recorded, and for an hour after its end; \
+                           leave out 'stream'";
+            return Err(Refusal::unsupported_value("stream", message));
+        }
+        Ok(json_response(StatusCode::OK, Bytes::from(stored.response.clone())))
+    }
+
+    /// Cancels a response in the background. Returns its object.
+    async fn cancel(&self, extensions: &Extensions, id: &str) -> Result<String, ProxyError> {
+        if let Some(run) = self.find_run(extensions, id) {
+            return Ok(BackgroundRuns::cancel(&run));
+        }
+        let stored = self.find(extensions, id).await?;
+        if background::is_background(&stored.response) {
+            return Ok(stored.response.clone());
+        }
+        Err(Refusal::body("Cannot cancel a synchronous response."))
+    }
+
+    /// Deletes a response, after cancelling it if it runs. Returns whether it existed.
+    async fn delete(&self, extensions: &Extensions, id: &str) -> Result<bool, DeleteError> {
+        let run = self.find_run(extensions, id);
+        if let Some(run) = &run {
+            self.runs.remove(run);
+        }
+        let was_stored = self.store(extensions).delete(id).await?;
+        Ok(run.is_some() || was_stored)
+    }
+}
+
+/// The number of the first event to stream; `None` if the query doesn't ask for a stream.
+fn first_event(query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<Option<u64>, ProxyError> {
+    let is_stream = query.get("stream").is_some_and(|stream| stream == "true");
+    let after = query.get("starting_after").map(|after| {
+        let number: Option<u64> = after.parse().ok();
+        number.ok_or_else(|| Refusal::invalid("starting_after", "'starting_after' must be the number of an event"))
+    });
+    let from = after.transpose()?.map_or(0, |after| after.saturating_add(1));
+    Ok(is_stream.then_some(from))
+}
+
 /// `GET /v1/responses/{id}`.
 pub(super) async fn retrieve(
-    State(services): State<Arc<Services>>,
+    Extension(stored): Extension<StoredResponses>,
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let response = find(&services, request.extensions(), &id).await.and_then(|stored| {
-        if query(&request).get("stream").is_some_and(|stream| stream == "true") {
-            return Err(Refusal::unsupported_value(
-                "stream",
-                "a stored response can't be streamed; leave out 'stream'",
-            ));
-        }
-        Ok(json_response(StatusCode::OK, Bytes::from(stored.response.clone())))
-    });
-    response.unwrap_or_else(|error| refuse(&error, &request))
+    let shown = match first_event(&query(&request)) {
+        Ok(from) => stored.show(request.extensions(), &id, from).await,
+        Err(error) => Err(error),
+    };
+    shown.unwrap_or_else(|error| refuse(&error, &request))
 }
 
 #[derive(Serialize)]
@@ -54,11 +124,11 @@ struct Deletion<'d> {
 
 /// `DELETE /v1/responses/{id}`.
 pub(super) async fn delete(
-    State(services): State<Arc<Services>>,
+    Extension(stored): Extension<StoredResponses>,
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    match store(&services, request.extensions()).delete(&id).await {
+    match stored.delete(request.extensions(), &id).await {
         Ok(true) => json(&Deletion { id: &id, object: "response", deleted: true }),
         Ok(false) => refuse(&unknown(&id), &request),
         Err(error) => {
@@ -68,17 +138,16 @@ pub(super) async fn delete(
     }
 }
 
-/// `POST /v1/responses/{id}/cancel`: always fails, since responses don't run in the background.
+/// `POST /v1/responses/{id}/cancel`.
 pub(super) async fn cancel(
-    State(services): State<Arc<Services>>,
+    Extension(stored): Extension<StoredResponses>,
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let error = match find(&services, request.extensions(), &id).await {
-        Ok(_) => Refusal::body("Cannot cancel a synchronous response."),
-        Err(error) => error,
-    };
-    refuse_unread(&error, request).await
+    match stored.cancel(request.extensions(), &id).await {
+        Ok(object) => json_response(StatusCode::OK, Bytes::from(object)),
+        Err(error) => refuse_unread(&error, request).await,
+    }
 }
 
 #[derive(Serialize)]
@@ -92,11 +161,16 @@ struct Page<'p> {
 
 /// `GET /v1/responses/{id}/input_items`.
 pub(super) async fn input_items(
-    State(services): State<Arc<Services>>,
+    Extension(stored): Extension<StoredResponses>,
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let response = find(&services, request.extensions(), &id).await.and_then(|stored| page(&stored, &query(&request)));
+    let is_open = stored.find_run(request.extensions(), &id).is_some_and(|run| !run.is_ended());
+    let response = if is_open {
+        Err(Refusal::body("The input items of a response in the background are available when it has ended."))
+    } else {
+        stored.find(request.extensions(), &id).await.and_then(|stored| page(&stored, &query(&request)))
+    };
     response.unwrap_or_else(|error| refuse(&error, &request))
 }
 
@@ -155,14 +229,6 @@ fn with_id(
     splice.add(item.get(), format!(r#""id":"{id}""#));
     let named = RawValue::from_string(splice.text().into_owned());
     (id, named.unwrap_or_else(|_| item.clone()))
-}
-
-fn store(services: &Services, extensions: &Extensions) -> ResponseStore {
-    ResponseStore::new(&services.history, extensions)
-}
-
-async fn find(services: &Services, extensions: &Extensions, id: &str) -> Result<Arc<ResponseRecord>, ProxyError> {
-    store(services, extensions).find_in_history(id).await.ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> ProxyError {

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use http::header::HOST;
 use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tower::ServiceExt;
 
 use super::api_flavor::{ApiFlavor, refuse_unread};
 use super::audio::Transcriptions;
+use super::background::BackgroundRuns;
 use super::handler::{Handler, Limits};
 use super::images::Images;
 use super::internal_request::InternalRoutes;
@@ -24,6 +25,7 @@ use super::middleware::{self, PolicySource};
 use super::paths::{CanonicalPath, DoubledPrefix};
 use super::relay::Relay;
 use super::request_log::RequestId;
+use super::responses_api::StoredResponses;
 use super::side_request::SideEndpoint;
 use super::state::ServerState;
 use super::websocket::WebSocketHandler;
@@ -36,17 +38,18 @@ use crate::protocol::completions::Completions;
 use crate::protocol::images::Operation;
 use crate::protocol::messages::Messages;
 use crate::protocol::ollama;
-use crate::protocol::responses::{Compaction, Responses};
+use crate::protocol::responses::{self, BackgroundSupport, Compaction, Responses};
+use crate::token_source::CredentialSource;
 
 /// Builds the service: middleware around the routes, which match canonical paths. Cancelling `abort` ends open
-/// responses with an error.
+/// responses with an error. Also returns the responses in the background.
 pub(super) fn service(
     settings: &Settings,
     services: &Arc<Services>,
     own_addresses: Arc<[IpAddr]>,
     abort: &CancellationToken,
     shutdown: Shutdown,
-) -> Router {
+) -> (Router, Arc<BackgroundRuns>) {
     let state = Arc::new(ServerState::new(settings, services));
     let chat = Handler::<Chat> {
         services: Arc::clone(services),
@@ -57,11 +60,13 @@ pub(super) fn service(
             body_read: settings.body_read,
             keepalive: settings.keepalive,
         },
+        background: None,
         abort: abort.clone(),
         state: Arc::clone(&state),
     };
     // Clients of this API send reasoning back themselves.
-    let responses = chat.for_dialect::<Responses>(Arc::clone(&services.responses), ReasoningReplay::Off);
+    let responses = chat.for_dialect::<Responses>(Arc::new(responses_options(services)), ReasoningReplay::Off);
+    let background = BackgroundRuns::new(responses.clone(), settings.background_concurrency, shutdown.clone());
     let sockets = WebSocketHandler::new(&responses, settings.socket_lifetime, shutdown);
     let relayed = relay_routes(&responses);
     let media = media_routes(settings, &responses);
@@ -71,7 +76,7 @@ pub(super) fn service(
         .merge(messages_routes(&chat))
         .merge(ollama_routes(&chat))
         .merge(chat_routes(chat))
-        .merge(responses_routes(sockets, responses))
+        .merge(responses_routes(sockets, responses, &background))
         .merge(page_routes(&state))
         .merge(relayed)
         .merge(media)
@@ -95,13 +100,23 @@ pub(super) fn service(
         credentials: services.tokens.credentials(),
         refusals: Arc::clone(&state.refusals),
     };
-    Router::new()
+    let service = Router::new()
         .fallback(canonical)
         .layer(from_fn(middleware::authorize))
         .layer(from_fn_with_state(services.backend, mark_simulated))
         .layer(from_fn(middleware::catch_panics))
         .layer(from_fn(identify))
-        .layer(from_fn_with_state(policy_source, middleware::attach_policy))
+        .layer(from_fn_with_state(policy_source, middleware::attach_policy));
+    (service, background)
+}
+
+/// The settings of the Responses API, and whether requests may run in the background.
+fn responses_options(services: &Services) -> responses::Options {
+    let background = match services.tokens.credentials() {
+        CredentialSource::Store => BackgroundSupport::Available,
+        CredentialSource::Client => BackgroundSupport::NoLogin,
+    };
+    responses::Options { background, ..responses::Options::clone(&services.responses) }
 }
 
 /// The routes for the daemon's own requests, which name canonical paths.
@@ -122,7 +137,13 @@ fn chat_routes(chat: Handler<Chat>) -> Router<Arc<Services>> {
 }
 
 /// The Responses API.
-fn responses_routes(sockets: WebSocketHandler, handler: Handler<Responses>) -> Router<Arc<Services>> {
+fn responses_routes(
+    sockets: WebSocketHandler,
+    handler: Handler<Responses>,
+    background: &Arc<BackgroundRuns>,
+) -> Router<Arc<Services>> {
+    let stored = StoredResponses::new(&handler.services.history, background);
+    let handler = Handler { background: Some(Arc::clone(background)), ..handler };
     let counter = handler.clone();
     let compactor = handler.for_dialect::<Compaction>(Arc::clone(&handler.options), ReasoningReplay::Off);
     let create = post(move |request: Request| handler.clone().handle(request));
@@ -137,6 +158,7 @@ fn responses_routes(sockets: WebSocketHandler, handler: Handler<Responses>) -> R
         )
         .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(responses_api::input_items)))
         .route("/v1/responses/{id}/cancel", only("POST", post(responses_api::cancel)))
+        .layer(Extension(stored))
 }
 
 /// The Messages API.

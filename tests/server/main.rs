@@ -6,6 +6,7 @@ mod access;
 mod accounts;
 mod agents;
 mod audio;
+mod background;
 #[path = "../support/bodies.rs"]
 mod bodies;
 #[path = "../replies/cases.rs"]

@@ -16,6 +16,7 @@ pub(crate) fn resolve_references(store: &Value, references: &References) -> Reso
     ResolvedReferences {
         response: response
             .map(|response| PreviousResponse { items: raw(whole(response)), cache_key: "earlier-key".to_owned() }),
+        conversation: None,
         items: references.items.iter().filter_map(item).collect(),
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
 use super::super::file;
+use super::runs::{self, RunChange, UnfinishedRuns};
 use super::{Item, LIFETIME, MAX_BYTES, MAX_RESPONSES, ResponseOwner, ResponseRecord, SCHEMA};
 
 /// An open database.
@@ -77,6 +78,21 @@ impl Database {
             Ok(Freed::No)
         })?;
         Ok(())
+    }
+
+    /// Changes a run.
+    pub(super) fn change_run(&mut self, run: &RunChange) -> Result<(), DatabaseFailure> {
+        let mut applied = Ok(());
+        self.change(|change| {
+            applied = run.apply(change);
+            Ok(Freed::No)
+        })?;
+        applied
+    }
+
+    /// Reads all runs.
+    pub(super) fn unfinished_runs(&self) -> Result<UnfinishedRuns, DatabaseFailure> {
+        runs::unfinished(&self.0)
     }
 
     pub(super) fn find(
@@ -245,7 +261,7 @@ fn json(items: &[Item]) -> String {
 }
 
 /// Returns the value of the column `owner`. Without client keys, all responses have the same owner.
-fn owner_of(owner: &ResponseOwner) -> String {
+pub(super) fn owner_of(owner: &ResponseOwner) -> String {
     owner.0.as_ref().map_or_else(String::new, |name| format!("key {name}"))
 }
 

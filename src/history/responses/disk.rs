@@ -4,7 +4,7 @@
 //! (`queue`). Reads use a second connection, so that they don't wait for a long write. Other processes may use the same
 //! file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,10 @@ use tokio::time::timeout;
 use super::super::file::DatabaseError;
 use super::database::{Database, DatabaseFailure};
 use super::queue::{Change, Queue, QueuedEffect};
+use super::runs::{RunChange, UnfinishedRuns};
 use super::{DeleteError, ResponseOwner, ResponseRecord, SCHEMA};
 use crate::clock::Clock;
+use crate::fs::{FileLock, beside, resolve};
 
 /// The longest wait for a read or a change.
 const DISK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +27,8 @@ const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct DiskStore {
     queue: Arc<Queue>,
     reader: Arc<Mutex<Database>>,
+    /// Held while this process owns the runs in the file.
+    runs_lock: Option<FileLock>,
     clock: Arc<dyn Clock>,
 }
 
@@ -46,6 +50,7 @@ impl DiskStore {
             let (mut writer, reader) = (open()?, open()?);
             // Checks that the file is writable.
             writer.expire(clock.now()).map_err(|error| broken(path.clone(), error.to_string()))?;
+            let runs_lock = lock_runs(&path);
             let queue = Arc::new(Queue::default());
             let (shared, time) = (Arc::clone(&queue), Arc::clone(&clock));
             let old_copies = path.clone();
@@ -54,7 +59,7 @@ impl DiskStore {
             let thread = std::thread::Builder::new().name("response-store".to_owned());
             let started = thread.spawn(move || shared.work(writer, time.as_ref(), tick));
             started.map_err(|error| broken(path, error.to_string()))?;
-            Ok((Self { queue, reader: Arc::new(Mutex::new(reader)), clock }, notice))
+            Ok((Self { queue, reader: Arc::new(Mutex::new(reader)), runs_lock, clock }, notice))
         };
         tokio::task::spawn_blocking(opening).await.unwrap_or(Err(interrupted))
     }
@@ -103,6 +108,35 @@ impl DiskStore {
         }
     }
 
+    /// Whether this process owns the runs in the file.
+    pub(super) fn owns_runs(&self) -> bool {
+        self.runs_lock.is_some()
+    }
+
+    /// Changes a run, and waits until that is written.
+    pub(super) async fn change_run(&self, change: RunChange) {
+        if timeout(DISK_TIMEOUT, self.queue.add_awaited(Change::Run(change))).await.is_err() {
+            tracing::warn!("the disk of the response store is too slow; a background response may be lost");
+        }
+    }
+
+    /// The runs in the file.
+    pub(super) async fn unfinished_runs(&self) -> UnfinishedRuns {
+        let reader = Arc::clone(&self.reader).lock_owned().await;
+        let found = tokio::task::spawn_blocking(move || reader.unfinished_runs());
+        match timeout(DISK_TIMEOUT, found).await {
+            Ok(Ok(Ok(found))) => found,
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(%error, "the background responses of an earlier process can't be read");
+                UnfinishedRuns::default()
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!("the disk of the response store doesn't respond");
+                UnfinishedRuns::default()
+            }
+        }
+    }
+
     /// Records a use. Does nothing if the queue is full.
     fn touch(&self, owner: &ResponseOwner, stored: &ResponseRecord) {
         self.queue.add(Change::Touch(owner.clone(), stored.id.clone()));
@@ -131,6 +165,17 @@ impl DiskStore {
             }
         }
     }
+}
+
+/// Locks the runs in the file; `None` if another process owns them.
+fn lock_runs(path: &Path) -> Option<FileLock> {
+    let lock = FileLock::try_acquire(&beside(&resolve(path), ".runs"));
+    let lock = lock.inspect_err(|error| tracing::warn!(%error, "background responses are not written to the disk"));
+    let lock = lock.ok()?;
+    if lock.is_none() {
+        tracing::warn!("another process uses the response store; background responses of this one end with it");
+    }
+    lock
 }
 
 impl Drop for DiskStore {

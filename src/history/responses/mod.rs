@@ -6,8 +6,10 @@
 
 mod database;
 mod disk;
+mod locks;
 mod memory;
 mod queue;
+mod runs;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +22,11 @@ use sha2::{Digest as _, Sha256};
 use super::file::{DatabaseError, Schema};
 use crate::clock::Clock;
 use disk::DiskStore;
+pub use locks::ConversationLock;
+use locks::ConversationLocks;
 use memory::MemoryStore;
+use runs::RunChange;
+pub use runs::{RunRecord, UnfinishedRuns};
 
 /// The schema of the file; its application id is `cxpr`. A row of `answers` is a response, a row of `items` the latest
 /// response that contains an item.
@@ -28,7 +34,8 @@ pub(super) const SCHEMA: Schema = Schema {
     noun: "response store",
     lost: "earlier responses are lost",
     application_id: 0x6378_7072,
-    migrations: &["
+    migrations: &[
+        "
     CREATE TABLE answers (
         number INTEGER PRIMARY KEY,
         owner TEXT NOT NULL,
@@ -52,7 +59,9 @@ pub(super) const SCHEMA: Schema = Schema {
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX items_of_answer ON items (answer);
     CREATE TABLE writer (release TEXT NOT NULL) STRICT;
-"],
+",
+        runs::TABLE,
+    ],
     lifetime: LIFETIME,
 };
 /// Since the last use.
@@ -96,7 +105,10 @@ pub struct DeleteError(pub String);
 
 /// The response store, shared by all requests.
 #[derive(Debug)]
-pub struct Responses(Kind);
+pub struct Responses {
+    kind: Kind,
+    locks: Arc<ConversationLocks>,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -107,11 +119,15 @@ enum Kind {
 impl Default for Responses {
     /// Creates a store in memory.
     fn default() -> Self {
-        Self(Kind::Memory(MemoryStore::default()))
+        Self::of(Kind::Memory(MemoryStore::default()))
     }
 }
 
 impl Responses {
+    fn of(kind: Kind) -> Self {
+        Self { kind, locks: Arc::default() }
+    }
+
     /// Opens a store in a file, which other processes may use too. Also returns a notice for the log if the file was
     /// damaged.
     ///
@@ -119,12 +135,12 @@ impl Responses {
     /// If the file can't be used. It is unchanged then.
     pub async fn on_disk(path: PathBuf, clock: Arc<dyn Clock>) -> Result<(Self, Option<String>), DatabaseError> {
         let (disk, notice) = DiskStore::open(path, clock).await?;
-        Ok((Self(Kind::Disk(disk)), notice))
+        Ok((Self::of(Kind::Disk(disk)), notice))
     }
 
     /// Stores a response.
     pub fn insert(&self, owner: &ResponseOwner, stored: ResponseRecord) {
-        match &self.0 {
+        match &self.kind {
             Kind::Memory(memory) => memory.insert(owner, stored),
             Kind::Disk(disk) => disk.insert(owner, stored),
         }
@@ -132,7 +148,7 @@ impl Responses {
 
     /// Returns the response with this id, and counts this as a use.
     pub async fn find(&self, owner: &ResponseOwner, id: &str) -> Option<Arc<ResponseRecord>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Memory(memory) => memory.find(owner, id),
             Kind::Disk(disk) => disk.find(owner, id).await,
         }
@@ -140,7 +156,7 @@ impl Responses {
 
     /// Returns the latest response that contains the item with this id, and counts this as a use.
     pub async fn find_by_item(&self, owner: &ResponseOwner, item: &str) -> Option<Arc<ResponseRecord>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Memory(memory) => memory.find_by_item(owner, item),
             Kind::Disk(disk) => disk.find_by_item(owner, item).await,
         }
@@ -151,7 +167,7 @@ impl Responses {
     /// # Errors
     /// If it may still be stored.
     pub async fn remove(&self, owner: &ResponseOwner, id: &str) -> Result<bool, DeleteError> {
-        match &self.0 {
+        match &self.kind {
             Kind::Memory(memory) => Ok(memory.remove(owner, id)),
             Kind::Disk(disk) => disk.remove(owner, id).await,
         }
@@ -159,8 +175,51 @@ impl Responses {
 
     /// Waits until all responses are written. Gives up after a timeout.
     pub async fn settle(&self) {
-        if let Kind::Disk(disk) = &self.0 {
+        if let Kind::Disk(disk) = &self.kind {
             disk.settle().await;
+        }
+    }
+
+    /// Locks a conversation; `None` if it is locked already.
+    #[must_use]
+    pub fn lock_conversation(&self, owner: &ResponseOwner, id: &str) -> Option<ConversationLock> {
+        self.locks.acquire(owner, id)
+    }
+
+    /// Whether a later process finds the runs of this one.
+    #[must_use]
+    pub fn keeps_runs(&self) -> bool {
+        matches!(&self.kind, Kind::Disk(disk) if disk.owns_runs())
+    }
+
+    /// Writes a run that waits to be started, and waits until it is written.
+    pub async fn queue_run(&self, run: RunRecord) {
+        self.change_run(RunChange::Queue(run)).await;
+    }
+
+    /// Records that a run has started, and waits until that is written: a later process must not start it again.
+    pub async fn start_run(&self, owner: &ResponseOwner, id: &str) {
+        self.change_run(RunChange::Start(owner.clone(), id.to_owned())).await;
+    }
+
+    /// Deletes a run that has ended.
+    pub async fn end_run(&self, owner: &ResponseOwner, id: &str) {
+        self.change_run(RunChange::End(owner.clone(), id.to_owned())).await;
+    }
+
+    /// Returns the runs that an earlier process has left.
+    pub async fn unfinished_runs(&self) -> UnfinishedRuns {
+        match &self.kind {
+            Kind::Disk(disk) if disk.owns_runs() => disk.unfinished_runs().await,
+            _ => UnfinishedRuns::default(),
+        }
+    }
+
+    async fn change_run(&self, change: RunChange) {
+        if let Kind::Disk(disk) = &self.kind
+            && disk.owns_runs()
+        {
+            disk.change_run(change).await;
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::database::{Database, DatabaseFailure};
+use super::runs::RunChange;
 use super::{DeleteError, MAX_BYTES, ResponseOwner, ResponseRecord};
 use crate::clock::Clock;
 
@@ -25,6 +26,8 @@ pub(super) enum Change {
     Insert(ResponseOwner, Arc<ResponseRecord>),
     Touch(ResponseOwner, String),
     Remove(ResponseOwner, String),
+    /// Changes a run. Its size isn't counted: the request that it belongs to has reserved memory.
+    Run(RunChange),
     /// Does nothing; its completion means that all earlier changes are complete.
     Settle,
 }
@@ -170,7 +173,7 @@ impl Change {
     fn bytes(&self) -> usize {
         match self {
             Self::Insert(_, stored) => stored.bytes(),
-            Self::Touch(..) | Self::Remove(..) | Self::Settle => 0,
+            Self::Touch(..) | Self::Remove(..) | Self::Run(_) | Self::Settle => 0,
         }
     }
 
@@ -183,6 +186,7 @@ impl Change {
             Self::Remove(owner, id) => {
                 return database.remove(owner, id).map_err(|error| DeleteError(error.to_string()));
             }
+            Self::Run(change) => report("a background response may be lost", database.change_run(change)),
             Self::Settle => {}
         }
         Ok(true)

@@ -27,7 +27,7 @@ pub(super) mod usage;
 use bytes::Bytes;
 
 use super::codex;
-use super::stored_refs::StoredResponse;
+use super::stored_refs::{ResponseIdentity, StoredResponse};
 use crate::error::ProxyError;
 pub use finish::FinishKind;
 pub use machine::Machine;
@@ -49,6 +49,11 @@ pub trait Reply: Send + 'static {
     /// Whether the reply depends on the backend. If not, [`Self::on_commit`] sends the whole reply.
     fn needs_backend(&self) -> bool {
         true
+    }
+
+    /// The response object with this id and creation time, if the client wants the response to run in the background.
+    fn queued_object(&self, _identity: &ResponseIdentity) -> Option<String> {
+        None
     }
 
     /// Sends the opening event of a stream: the server sends the response head, so from now on an error is an event.

@@ -50,7 +50,7 @@ impl Dialect for Compaction {
     const NAME: &'static str = "compact";
 
     fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
-        request::decode(body).map(ResponsesRequest::for_compaction)
+        request::decode(body)?.for_compaction()
     }
 
     fn translate<'a>(

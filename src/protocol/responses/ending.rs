@@ -1,5 +1,7 @@
 //! Ends a response: with a terminal event that lists all items, or with a failure.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use super::error;
@@ -89,11 +91,14 @@ impl ResponsesReply {
     /// Keeps the response for [`Reply::take_stored_response`](crate::protocol::Reply::take_stored_response), if it's to
     /// be stored.
     fn store(&mut self, response: &RawObject<'_>, output: &str, response_json: &str) {
-        let Some(ConversationContext { input, cache_key, scope }) = self.store_context.take() else { return };
-        let Some(id) = response.text("id") else { return };
+        let Some(ConversationContext { input, new_count, cache_key, scope }) = self.store_context.take() else {
+            return;
+        };
+        let own_id = self.echo.own_id().map(str::to_owned);
+        let Some(id) = own_id.or_else(|| response.text("id").map(Cow::into_owned)) else { return };
         let output: Vec<Box<RawValue>> = serde_json::from_str(output).unwrap_or_default();
-        let (id, response) = (id.into_owned(), response_json.to_owned());
-        self.stored = Some(StoredResponse { id, input, output, response, cache_key, scope });
+        let response = response_json.to_owned();
+        self.stored = Some(StoredResponse { id, input, new_count, output, response, cache_key, scope });
     }
 
     /// Sends the terminal event with the client's response object.

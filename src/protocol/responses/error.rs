@@ -34,10 +34,11 @@ pub(super) fn flat_event(failure: &UpstreamFailure, code: &str, sequence_number:
     to_json(&Flat { r#type: "error", code, message, param, sequence_number })
 }
 
+/// The `error` member of a response.
 #[derive(Serialize)]
-struct InResponse<'e> {
-    code: &'e str,
-    message: &'e str,
+pub(super) struct InResponse<'e> {
+    pub(super) code: &'e str,
+    pub(super) message: &'e str,
 }
 
 /// The `error` member of a response whose own error contains a web page.

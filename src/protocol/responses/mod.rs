@@ -5,8 +5,10 @@
 //! repair what the backend would reject, [`translate`] builds the request. Responses: `raw_event` reads an event's
 //! members, `event_defaults` adds missing ones, `response_echo` restores the client's values, `rebuild` builds items
 //! from deltas, [`reply`] forwards events and `ending` ends the response. A stream for a Codex client (`codex_client`)
-//! stays as it is. [`compact`] is the compaction endpoint, [`socket`] the WebSocket transport.
+//! stays as it is. [`compact`] is the compaction endpoint, [`background`] has what responses in the background
+//! need, [`socket`] is the WebSocket transport.
 
+pub mod background;
 mod codex_client;
 pub mod compact;
 mod ending;
@@ -30,7 +32,7 @@ use http::{HeaderMap, StatusCode};
 pub use codex_client::{is_codex, relayed_headers};
 pub use compact::Compaction;
 pub use error::to_error_response;
-pub use options::{Options, Purpose, Store};
+pub use options::{BackgroundSupport, Options, Purpose, Store};
 pub use raw_event::RawEvent;
 pub use reply::{Event, EventEncoder, ResponsesReply};
 pub use request::ResponsesRequest;

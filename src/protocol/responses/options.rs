@@ -1,5 +1,7 @@
 //! Settings of the Responses API.
 
+use crate::protocol::stored_refs::ResponseIdentity;
+
 /// How Responses requests are translated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -11,6 +13,20 @@ pub struct Options {
     pub done_marker: bool,
     /// The purpose of the request. Set by the server, not by the user.
     pub purpose: Purpose,
+    /// Whether requests may run in the background. Set by the server, not by the user.
+    pub background: BackgroundSupport,
+    /// The id and the creation time of the response, if it runs in the background. Set by the server, not by the user.
+    pub identity: Option<ResponseIdentity>,
+}
+
+/// Whether requests may run in the background.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackgroundSupport {
+    /// They may.
+    #[default]
+    Available,
+    /// They may not: requests are sent with the login of their client, which isn't kept.
+    NoLogin,
 }
 
 /// The purpose of a request.
@@ -42,6 +58,13 @@ pub enum Store {
 impl Default for Options {
     fn default() -> Self {
         let default_instructions = "You are a helpful assistant.".to_owned();
-        Self { default_instructions, store: Store::default(), done_marker: false, purpose: Purpose::default() }
+        Self {
+            default_instructions,
+            store: Store::default(),
+            done_marker: false,
+            purpose: Purpose::default(),
+            background: BackgroundSupport::default(),
+            identity: None,
+        }
     }
 }

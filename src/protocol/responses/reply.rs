@@ -22,12 +22,15 @@ use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 use crate::protocol::reply::assembler::{Assembler, Discard};
 use crate::protocol::reply::finish::ReplyState;
-use crate::protocol::stored_refs::{ConversationContext, StoredResponse};
+use crate::protocol::stored_refs::{ConversationContext, ResponseIdentity, StoredResponse};
 use crate::protocol::{Encoder, Reply, Sink, Summary};
 
 /// The response object to send if the backend has sent none.
 pub(super) const UNKNOWN_RESPONSE: &str =
     r#"{"id":"resp_unknown","object":"response","created_at":0,"status":"in_progress"}"#;
+
+/// The number of events that precede those of the backend if the response runs in the background.
+const QUEUED_EVENTS: u64 = 2;
 
 /// An event for the client.
 #[derive(Clone, Debug)]
@@ -56,7 +59,7 @@ pub struct ResponsesReply {
     pub(super) call_names: BTreeMap<u64, String>,
     /// The output indexes of items that the client has interrupted.
     pub(super) interrupted_items: BTreeSet<u64>,
-    /// `response.created` was sent.
+    /// The first event was sent: `response.created`, or `response.in_progress` of a response in the background.
     is_created: bool,
     /// The request's part of the stored response; `None` if the response isn't stored.
     pub(super) store_context: Option<ConversationContext>,
@@ -98,8 +101,8 @@ impl ResponsesReply {
     pub fn new(echo: ResponseEcho, store_context: Option<ConversationContext>) -> Self {
         Self {
             encoder: EventEncoder::new(&echo),
+            sequence_number: if echo.is_background { QUEUED_EVENTS } else { 0 },
             echo,
-            sequence_number: 0,
             response: None,
             done_items: BTreeMap::new(),
             open_items: BTreeMap::new(),
@@ -159,6 +162,10 @@ impl ResponsesReply {
     }
 
     fn handle_start(&mut self, event: &EventMembers<'_>, sink: &mut impl Sink<EventEncoder>) {
+        if self.echo.is_background {
+            self.keep_response(event);
+            return self.ensure_created(event.get("response"), sink);
+        }
         if event.kind != "response.created" {
             self.ensure_created(event.get("response"), sink);
         }
@@ -172,7 +179,8 @@ impl ResponsesReply {
     }
 
     /// Sends `response.created`, unless it was sent or events are forwarded verbatim: the SDKs require it as the first
-    /// event. `response` is the backend's response object, if known.
+    /// event. `response` is the backend's response object, if known. A response in the background was created before,
+    /// so its backend begins with `response.in_progress`.
     pub(super) fn ensure_created(&mut self, response: Option<&RawValue>, sink: &mut impl Sink<EventEncoder>) {
         if std::mem::replace(&mut self.is_created, true) || self.echo.forwarding == Forwarding::Verbatim {
             return;
@@ -182,7 +190,8 @@ impl ResponsesReply {
         let named = if members.get("id").is_some() { &members } else { &unknown };
         let initial = [("status", r#""in_progress""#), ("completed_at", "null"), ("output", "[]"), ("usage", "null")];
         let response_json = self.echo.restore(named, &initial);
-        self.send_own("response.created", &format!(r#""response":{response_json}"#), sink);
+        let kind = if self.echo.is_background { "response.in_progress" } else { "response.created" };
+        self.send_own(kind, &format!(r#""response":{response_json}"#), sink);
     }
 
     /// Sends an event that the backend didn't send.
@@ -315,6 +324,14 @@ impl Reply for ResponsesReply {
 
     fn failure(&self) -> Option<&ProxyError> {
         self.state.failure()
+    }
+
+    fn queued_object(&self, identity: &ResponseIdentity) -> Option<String> {
+        if !self.echo.is_background {
+            return None;
+        }
+        let echo = self.echo.clone().in_background(Some(identity.clone()));
+        Some(echo.restore(&RawObject::default(), &[("status", r#""queued""#)]))
     }
 
     fn restarted(self) -> Self {

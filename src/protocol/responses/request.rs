@@ -26,6 +26,10 @@ pub struct ResponsesRequest<'a> {
     pub(super) input: Option<Vec<InputElement<'a>>>,
     pub(super) instructions: Option<Cow<'a, str>>,
     pub(super) previous_response_id: Option<Cow<'a, str>>,
+    /// The id of the conversation that the request continues.
+    pub(super) conversation: Option<Cow<'a, str>>,
+    /// `background` is true.
+    pub(super) is_background: bool,
     pub(super) mode: Mode,
     pub(super) tools: Option<&'a RawValue>,
     pub(super) tool_choice: Option<&'a RawValue>,
@@ -114,11 +118,19 @@ impl<'a> ResponsesRequest<'a> {
             InputElement::Item(_) => None,
         });
         let response = self.previous_response_id.as_deref().map(str::to_owned);
-        References { response, items: items.collect() }
+        let conversation = self.conversation.as_deref().map(str::to_owned);
+        References { response, conversation, items: items.collect() }
     }
 
     /// The same request, without the members that shape a reply.
-    pub(super) fn for_compaction(mut self) -> Self {
+    ///
+    /// # Errors
+    /// If it names a conversation, which this endpoint doesn't change.
+    pub(super) fn for_compaction(mut self) -> Result<Self, ProxyError> {
+        if self.conversation.is_some() {
+            let message = "a conversation can't be compacted; send its items as 'input'";
+            return Err(Refusal::unsupported_parameter("conversation", message));
+        }
         if self.previous_response_id.is_some() {
             // The stored conversation can be compacted without further input.
             self.input.get_or_insert_default();
@@ -126,8 +138,8 @@ impl<'a> ResponsesRequest<'a> {
         self.text.is_json_object = false;
         self.text.members.remove("format");
         self.tool_choice = None;
-        (self.mode, self.is_unstored) = (Mode::Document, false);
-        self
+        (self.mode, self.is_unstored, self.is_background) = (Mode::Document, false, false);
+        Ok(self)
     }
 
     fn set(&mut self, name: &str, field: &Field<'a, '_>) -> Result<(), ProxyError> {
@@ -140,6 +152,8 @@ impl<'a> ResponsesRequest<'a> {
             "input" => self.input = Some(input::read(field)?),
             "instructions" => self.instructions = Some(field.text()?).filter(|text| !text.trim().is_empty()),
             "previous_response_id" => self.previous_response_id = Some(field.text()?),
+            "conversation" => self.conversation = Some(conversation(field)?),
+            "background" => self.is_background = field.flag()?,
             "stream" => self.mode = parameters::mode(field)?,
             "tools" => self.tools = Some(field.raw()),
             "tool_choice" => self.tool_choice = Some(field.raw()),
@@ -199,6 +213,16 @@ impl<'a> Text<'a> {
     }
 }
 
+/// The id in `conversation`, which is a string or an object.
+fn conversation<'a>(field: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
+    if field.is_text() {
+        return field.text();
+    }
+    let members = field.object()?;
+    let id = field.member(&members, "id");
+    id.ok_or_else(|| Refusal::missing("conversation.id"))?.text()
+}
+
 fn include<'a>(list: &Field<'a, '_>) -> Result<Vec<(Cow<'a, str>, &'a RawValue)>, ProxyError> {
     list.each(|name| Ok((name.text()?, name.raw())))
 }
@@ -220,19 +244,13 @@ fn stream_options<'a>(field: &Field<'a, '_>) -> Result<RawObject<'a>, ProxyError
 fn is_ignored(name: &str, field: &Field<'_, '_>) -> Result<bool, ProxyError> {
     let unsupported = |what: &str| Refusal::unsupported_parameter(name, format!("{what} on this backend"));
     match name {
-        "background" if field.flag()? => {
-            Err(Refusal::unsupported_value(name, "background responses are not available on this backend"))
-        }
-        "conversation" => Err(unsupported("stored conversations are not available")),
         "prompt" => Err(unsupported("stored prompts are not available")),
         "moderation" => Err(unsupported("moderation is not available")),
         "max_output_tokens" | "max_tool_calls" | "seed" => field.number().map(|_| true),
         "temperature" | "top_p" | "n" => field.differs_from(1.0),
         "frequency_penalty" | "presence_penalty" | "top_logprobs" => field.differs_from(0.0),
         "truncation" => Ok(field.text()? != "disabled"),
-        "background" | "metadata" | "safety_identifier" | "prompt_cache_retention" | "prompt_cache_options" => {
-            Ok(false)
-        }
+        "metadata" | "safety_identifier" | "prompt_cache_retention" | "prompt_cache_options" => Ok(false),
         _ => Ok(true),
     }
 }

@@ -12,6 +12,7 @@ use super::request::ECHOED_MEMBERS;
 use crate::protocol::json::quoted;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
+use crate::protocol::stored_refs::ResponseIdentity;
 
 /// The parts of the response that depend on the request.
 #[derive(Clone, Debug)]
@@ -22,6 +23,10 @@ pub struct ResponseEcho {
     pub forwarding: Forwarding,
     /// Whether a stream that didn't fail ends with `[DONE]`.
     pub done_marker: bool,
+    /// Whether the response runs in the background.
+    pub is_background: bool,
+    /// The id and creation time of the response, if they aren't the backend's.
+    identity: Option<ResponseIdentity>,
 }
 
 /// How events are forwarded.
@@ -75,7 +80,39 @@ impl ResponseEcho {
         });
         let constant = CONSTANT_MEMBERS.into_iter().map(|(name, value)| (name, Cow::Borrowed(value)));
         let model = std::iter::once(("model", Cow::Owned(quoted(model))));
-        Self { own: model.chain(echoed).chain(constant).collect(), forwarding, done_marker }
+        let own = model.chain(echoed).chain(constant).collect();
+        Self { own, forwarding, done_marker, is_background: false, identity: None }
+    }
+
+    /// The same, for a response that runs in the background: with `background`, and with this id and creation time
+    /// instead of the backend's.
+    #[must_use]
+    pub fn in_background(mut self, identity: Option<ResponseIdentity>) -> Self {
+        self.is_background = true;
+        self.set("background", "true".to_owned());
+        if let Some(ResponseIdentity { id, created_at }) = &identity {
+            self.set("id", quoted(id));
+            self.set("created_at", created_at.to_string());
+        }
+        self.identity = identity;
+        self
+    }
+
+    /// The same, for a response that belongs to a conversation.
+    #[must_use]
+    pub fn in_conversation(mut self, id: &str) -> Self {
+        self.set("conversation", format!(r#"{{"id":{}}}"#, quoted(id)));
+        self
+    }
+
+    /// The id of the response, if it isn't the backend's.
+    pub(super) fn own_id(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| identity.id.as_str())
+    }
+
+    fn set(&mut self, name: &'static str, value: String) {
+        self.own.retain(|(own, _)| *own != name);
+        self.own.push((name, Cow::Owned(value)));
     }
 
     /// Returns the JSON of a response object for the client. The members in `set` take precedence.
@@ -87,7 +124,7 @@ impl ResponseEcho {
         for (name, value) in response.members() {
             put(&mut object, name, &self.value(name, Some(value.text()), set));
         }
-        let own = self.own.iter().map(|(name, _)| *name);
+        let own = self.own.iter().map(|(name, _)| *name).filter(|name| !UPSTREAM_MEMBERS.contains(name));
         for name in UPSTREAM_MEMBERS.into_iter().chain(own).chain(["usage"]) {
             if response.get(name).is_none() {
                 put(&mut object, name, &self.value(name, None, set));

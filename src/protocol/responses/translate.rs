@@ -5,10 +5,12 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use super::codex_client;
 use super::input;
 use super::item::InputItem;
-use super::options::{Options, Purpose, Store};
+use super::options::{BackgroundSupport, Options, Purpose, Store};
 use super::request::{ResponsesRequest, SummaryOption, Text};
 use super::response_echo::{Forwarding, ResponseEcho};
 use super::tools;
@@ -45,10 +47,11 @@ pub fn translate<'a>(
     options: &Options,
 ) -> Result<Translation<'a>, ProxyError> {
     let is_codex = codex_client::is_codex(context.headers);
+    check_state(&request, options)?;
     let name = context.model_name(request.model.as_deref())?;
     context.warnings.ignored_members(&request.ignored);
 
-    let items = conversation(&mut request, options.purpose)?;
+    let (items, new_count) = conversation(&mut request, options.purpose)?;
     let scope = store_scope(&request, options);
     let stored_input = scope.map(|_| items.iter().map(|item| item.json().into_owned()).collect());
     let first_user_text = input::first_user_text(&items);
@@ -73,7 +76,8 @@ pub fn translate<'a>(
         WireFormat::Classic | WireFormat::Lite => Cow::Owned(options.default_instructions.clone()),
     });
 
-    let mode = request.mode;
+    // The events of a response in the background are recorded.
+    let mode = if options.identity.is_some() { Mode::Stream } else { request.mode };
     let mut upstream = codex::Request {
         format,
         model: Cow::Owned(model.slug),
@@ -90,13 +94,55 @@ pub fn translate<'a>(
     };
     schema::complete_arrays(&mut upstream, &mut context.warnings);
     upstream.prompt_cache_key = cache_key(&mut request, context, &upstream, &first_user_text);
-    let forwarding = if is_codex && mode == Mode::Stream { Forwarding::Verbatim } else { Forwarding::Normalized };
+    let is_verbatim = is_codex && mode == Mode::Stream && !request.is_background;
+    let forwarding = if is_verbatim { Forwarding::Verbatim } else { Forwarding::Normalized };
     let done_marker = options.done_marker && forwarding == Forwarding::Normalized;
-    let echo = ResponseEcho::new(&name, &request.echoed, forwarding, done_marker);
+    let mut echo = ResponseEcho::new(&name, &request.echoed, forwarding, done_marker);
+    if request.is_background {
+        echo = echo.in_background(options.identity.clone());
+    }
+    if let Some(id) = &request.conversation {
+        echo = echo.in_conversation(id);
+    }
     let cache_key = || upstream.prompt_cache_key.clone().into_owned();
-    let store_context =
-        stored_input.zip(scope).map(|(input, scope)| ConversationContext { input, cache_key: cache_key(), scope });
+    let store_context = stored_input.zip(scope).map(|(input, scope)| ConversationContext {
+        input,
+        new_count,
+        cache_key: cache_key(),
+        scope,
+    });
     Ok(Translation { upstream, mode, echo, store_context })
+}
+
+/// Refuses combinations of members that the API excludes, and features that need the store if it is off.
+fn check_state(request: &ResponsesRequest<'_>, options: &Options) -> Result<(), ProxyError> {
+    let is_off = options.store == Store::Off;
+    if request.conversation.is_some() {
+        if request.previous_response_id.is_some() {
+            let message = "Mutually exclusive parameters. Ensure you are only providing one of: \
+                           'previous_response_id' or 'conversation'.";
+            return Err(Refusal::coded("mutually_exclusive_parameters", "conversation", message));
+        }
+        if is_off {
+            let message = "conversations are not available because responses.store is \"off\"";
+            return Err(Refusal::unsupported_parameter("conversation", message));
+        }
+    }
+    if !request.is_background {
+        return Ok(());
+    }
+    let unavailable = |reason: &str| {
+        Err(Refusal::unsupported_value("background", format!("background responses are not available {reason}")))
+    };
+    match options.purpose {
+        _ if request.is_unstored => Err(Refusal::invalid("store", "background mode requires 'store' to be true")),
+        Purpose::WebSocket | Purpose::Warmup => unavailable("on a WebSocket; send the request as POST /v1/responses"),
+        Purpose::Http if is_off => unavailable("because responses.store is \"off\""),
+        Purpose::Http if options.background == BackgroundSupport::NoLogin => {
+            unavailable("because upstream.credentials is \"client\": the client's login isn't kept for a later request")
+        }
+        Purpose::Http => Ok(()),
+    }
 }
 
 /// Which requests may refer to the response; `None` if it isn't stored.
@@ -104,25 +150,42 @@ fn store_scope(request: &ResponsesRequest<'_>, options: &Options) -> Option<Stor
     let is_stored = options.store != Store::Off && !request.is_unstored;
     match options.purpose {
         _ if is_stored => Some(StoreScope::Key),
+        Purpose::Http if request.conversation.is_some() => Some(StoreScope::Conversation),
         Purpose::Http => None,
         Purpose::WebSocket | Purpose::Warmup => Some(StoreScope::Connection),
     }
 }
 
-/// The whole conversation: the stored part, then the items of the request.
-fn conversation<'a>(request: &mut ResponsesRequest<'a>, purpose: Purpose) -> Result<Vec<InputItem<'a>>, ProxyError> {
+/// The whole conversation: the stored part, then the items of the request. Also returns the number of the latter.
+fn conversation<'a>(
+    request: &mut ResponsesRequest<'a>,
+    purpose: Purpose,
+) -> Result<(Vec<InputItem<'a>>, usize), ProxyError> {
     let empty = (purpose == Purpose::Warmup).then(Vec::new);
     let new = request.input.take().or(empty).ok_or_else(|| Refusal::missing("input"))?;
-    let earlier = match (&request.previous_response_id, &mut request.resolved.response) {
-        (None, _) => Vec::new(),
-        (Some(_), Some(earlier)) => std::mem::take(&mut earlier.items),
-        (Some(id), None) => {
-            let message = format!("Previous response with id '{id}' not found.");
-            return Err(Refusal::coded("previous_response_not_found", "previous_response_id", message));
-        }
-    };
+    let new_count = new.len();
+    let earlier = earlier_items(request)?;
     let items = input::resolved(new, earlier, &request.resolved.items)?;
-    if items.is_empty() && purpose != Purpose::Warmup { Err(empty_input()) } else { Ok(items) }
+    if items.is_empty() && purpose != Purpose::Warmup { Err(empty_input()) } else { Ok((items, new_count)) }
+}
+
+/// The stored items that the request continues from.
+fn earlier_items(request: &mut ResponsesRequest<'_>) -> Result<Vec<Box<RawValue>>, ProxyError> {
+    let resolved = &mut request.resolved;
+    match (&request.previous_response_id, &request.conversation) {
+        (None, None) => Ok(Vec::new()),
+        (Some(id), _) => match &mut resolved.response {
+            Some(earlier) => Ok(std::mem::take(&mut earlier.items)),
+            None => {
+                let message = format!("Previous response with id '{id}' not found.");
+                Err(Refusal::coded("previous_response_not_found", "previous_response_id", message))
+            }
+        },
+        (None, Some(id)) => match &mut resolved.conversation {
+            Some(earlier) => Ok(std::mem::take(&mut earlier.items)),
+            None => Err(Refusal::unknown("Conversation", id, Some("conversation"))),
+        },
+    }
 }
 
 fn empty_input() -> ProxyError {
@@ -138,7 +201,8 @@ fn instructions_and_input<'a>(
     context: &mut Context<'_>,
 ) -> Result<(Option<Cow<'a, str>>, Vec<codex::Item<'a>>), ProxyError> {
     let mut instructions = request.instructions.take();
-    if instructions.is_none() && request.previous_response_id.is_none() && !is_codex {
+    let is_continued = request.previous_response_id.is_some() || request.conversation.is_some();
+    if instructions.is_none() && !is_continued && !is_codex {
         instructions = input::take_instructions(&mut items).map(Cow::Owned);
     }
     if request.text.is_json_object {
@@ -203,7 +267,8 @@ fn cache_key<'a>(
     if let Some(key) = request.prompt_cache_key.take().filter(|key| !key.trim().is_empty()) {
         return cache::fit(key);
     }
-    if let Some(earlier) = request.resolved.response.take() {
+    let resolved = &mut request.resolved;
+    if let Some(earlier) = resolved.response.take().or_else(|| resolved.conversation.take()) {
         return Cow::Owned(earlier.cache_key);
     }
     cache::choose(None, request.user.as_deref(), context, upstream, first_user_text)

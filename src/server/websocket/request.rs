@@ -148,9 +148,10 @@ impl SocketRequest {
     ) -> Result<(), ProxyError> {
         let warmup_handler = &self.sockets.warmup_handler;
         record.acquire_permit().await?;
-        let (models, store) = (warmup_handler.services.models(&self.parts.headers), self.store());
+        let (models, mut store) = (warmup_handler.services.models(&self.parts.headers), self.store());
         let body = create.body.as_bytes();
-        let PlannedRequest { plan, .. } = warmup_handler.plan(&self.parts, body, &models, &store, &mut memory).await?;
+        let PlannedRequest { plan, .. } =
+            warmup_handler.plan(&self.parts, body, &models, &mut store, &mut memory).await?;
         record.set_model(&plan.upstream.model, Mode::Stream);
         let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let events = warmup_events(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);
