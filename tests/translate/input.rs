@@ -55,7 +55,6 @@ fn an_error_in_an_item_is_reported_with_its_path() {
         ),
         (with("reasoning", json!({"effort": "huge"})), "reasoning.effort", "invalid_value"),
         (with("previous_response_id", json!("resp_1")), "previous_response_id", "previous_response_not_found"),
-        (with("conversation", json!({})), "conversation.id", "missing_required_parameter"),
         (with("prompt", json!({"id": "p"})), "prompt", "unsupported_parameter"),
     ] {
         assert_refused(&request, param, code);
