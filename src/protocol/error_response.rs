@@ -91,6 +91,16 @@ pub fn message(error: &ProxyError, commands: CommandHint) -> String {
     }
 }
 
+/// The member of the request that caused an error, if it is known.
+#[must_use]
+pub fn param(error: &ProxyError) -> Option<&str> {
+    match error {
+        ProxyError::Refused(refusal) => refusal.param.as_deref(),
+        ProxyError::Upstream(failure) => failure.param.as_deref(),
+        _ => None,
+    }
+}
+
 /// Converts a wait to seconds, rounded up so that the client doesn't retry too early.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)

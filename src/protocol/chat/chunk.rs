@@ -194,7 +194,7 @@ impl ChunkEncoder {
 impl Encoder for ChunkEncoder {
     type Event<'e> = Chunk<'e>;
 
-    fn encode(&self, chunk: &Chunk<'_>, wire: &mut BytesMut) {
+    fn encode(&mut self, chunk: &Chunk<'_>, wire: &mut BytesMut) {
         match *chunk {
             Chunk::Role => self.delta(&[r#"{"role":"assistant","content":"","refusal":null}"#], wire),
             Chunk::Content(text) => self.delta(&[r#"{"content":""#, text, r#""}"#], wire),

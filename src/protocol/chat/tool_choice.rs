@@ -2,16 +2,15 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::tools::ToolSet;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::ToolChoice;
+use crate::protocol::json::constant;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::json::{constant, to_raw};
-use crate::protocol::upstream_input::parameters::{is_web_search, tool_choice_keyword};
+use crate::protocol::upstream_input::parameters::{allowed_tools, is_web_search, tool_choice_keyword};
 use crate::protocol::upstream_input::{CallKind, names};
 
 /// A tool choice and the member it was sent in.
@@ -78,17 +77,10 @@ impl<'a> RequestedChoice<'a> {
             Choice::Tool(tool) => ToolChoice::Raw(tool.upstream(param, tools)?),
             Choice::Allowed(mode, allowed) => {
                 let tools = allowed.into_iter().map(|tool| tool.upstream(param, tools)).collect::<Result<_, _>>()?;
-                ToolChoice::Raw(Cow::Owned(to_raw(&Allowed { r#type: "allowed_tools", mode, tools })))
+                allowed_tools(mode, tools)
             }
         })
     }
-}
-
-#[derive(Serialize)]
-struct Allowed<'a> {
-    r#type: &'static str,
-    mode: Cow<'a, str>,
-    tools: Vec<Cow<'a, RawValue>>,
 }
 
 impl<'a> RequestedTool<'a> {

@@ -78,7 +78,7 @@ impl ChunkEncoder {
 impl Encoder for ChunkEncoder {
     type Event<'e> = Chunk<'e>;
 
-    fn encode(&self, chunk: &Chunk<'_>, wire: &mut BytesMut) {
+    fn encode(&mut self, chunk: &Chunk<'_>, wire: &mut BytesMut) {
         match *chunk {
             Chunk::Text(text) => self.choice(text, "null", wire),
             Chunk::Finished(kind) => self.choice("", &format!("\"{}\"", finish_reason(kind)), wire),

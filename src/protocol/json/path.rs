@@ -57,6 +57,14 @@ impl<'a, 'p> Field<'a, 'p> {
         Some(Field { value: FieldValue::new(value), parent: Some(self), segment: Segment::Name(name) })
     }
 
+    /// Returns the members that are not null, in order. `members` must come from this field's [`Self::object`].
+    pub fn fields<'c>(&'c self, members: &'c RawObject<'a>) -> impl Iterator<Item = (&'c str, Field<'a, 'c>)> {
+        let sent = members.members().iter().filter(|(_, value)| !value.is_null());
+        sent.map(|(name, value)| {
+            (&**name, Field { value: FieldValue::new(value), parent: Some(self), segment: Segment::Name(name) })
+        })
+    }
+
     /// Returns a member that must be present.
     ///
     /// # Errors

@@ -189,7 +189,7 @@ impl EventEncoder {
 impl Encoder for EventEncoder {
     type Event<'e> = Event<'e>;
 
-    fn encode(&self, event: &Event<'_>, wire: &mut BytesMut) {
+    fn encode(&mut self, event: &Event<'_>, wire: &mut BytesMut) {
         match *event {
             Event::Start => {
                 put("message_start", &[r#","message":"#, &self.message], wire);

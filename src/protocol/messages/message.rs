@@ -2,13 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-
 use super::content::{self, Block};
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Part, Role};
 use crate::protocol::json::path::Field;
-use crate::protocol::json::to_raw;
 use crate::protocol::upstream_input::{CallKind, Conversation, HistoryCall, HistoryEntry, instructions};
 
 /// A message, by role.
@@ -18,14 +15,6 @@ pub(super) enum Message<'a> {
     System(Cow<'a, str>),
     /// `user` or `assistant`.
     Blocks(Role, Vec<Block<'a>>),
-}
-
-/// The backend's item for reasoning of an earlier response.
-#[derive(Serialize)]
-struct ReasoningItem<'a> {
-    r#type: &'static str,
-    summary: [&'static str; 0],
-    encrypted_content: &'a str,
 }
 
 impl<'a> Message<'a> {
@@ -75,10 +64,7 @@ fn add_blocks<'a>(conversation: &mut Conversation<'a>, index: usize, role: Role,
                 HistoryEntry::Call(HistoryCall { id, position, kind, name, payload: arguments.into() })
             }
             Block::Output(id, output) => HistoryEntry::Output(id, output),
-            Block::Reasoning(encrypted_content) => {
-                let item = ReasoningItem { r#type: "reasoning", summary: [], encrypted_content: &encrypted_content };
-                HistoryEntry::Raw(Cow::Borrowed("reasoning"), Cow::Owned(to_raw(&item)))
-            }
+            Block::Reasoning(encrypted) => HistoryEntry::reasoning(&encrypted),
         };
         conversation.add_message(role, std::mem::take(&mut parts));
         conversation.entries.push(entry);

@@ -7,7 +7,7 @@ use crate::error::ProxyError;
 use crate::protocol::Context;
 use crate::protocol::json::path::Field;
 use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
-use crate::protocol::upstream_input::parameters::{self, ClampWarning};
+use crate::protocol::upstream_input::parameters::{self, ClampWarning, effort_for_budget};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Thinking {
@@ -88,15 +88,5 @@ fn requested_effort(request: &MessagesRequest<'_>, tools: &ToolSet<'_>) -> Optio
         ThinkingKind::Disabled => Some(Effort::None),
         ThinkingKind::Enabled(Some(budget)) => request.effort.or(Some(effort_for_budget(budget))),
         ThinkingKind::Enabled(None) | ThinkingKind::Adaptive | ThinkingKind::Absent => request.effort,
-    }
-}
-
-/// The effort for a thinking budget: `high` at most, because a budget is an upper bound that clients set high by
-/// default.
-fn effort_for_budget(tokens: u64) -> Effort {
-    match tokens {
-        ..=2048 => Effort::Low,
-        2049..=8192 => Effort::Medium,
-        _ => Effort::High,
     }
 }

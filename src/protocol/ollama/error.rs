@@ -26,12 +26,7 @@ pub(super) fn line(error: &ProxyError, commands: CommandHint) -> Vec<u8> {
 
 fn body(error: &ProxyError, commands: CommandHint) -> String {
     let message = error_response::message(error, commands);
-    let param = match error {
-        ProxyError::Refused(refusal) => refusal.param.as_deref(),
-        ProxyError::Upstream(failure) => failure.param.as_deref(),
-        _ => None,
-    };
-    let message = match param.filter(|param| !message.contains(*param)) {
+    let message = match error_response::param(error).filter(|param| !message.contains(*param)) {
         Some(param) => format!("{param}: {message}"),
         None => message,
     };

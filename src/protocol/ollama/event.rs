@@ -20,6 +20,9 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// Ollama's API has durations in nanoseconds.
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
+/// The end of every line but the last.
+const LINE_END: &str = ",\"done\":false}\n";
+
 /// One event of a reply. Texts are escaped, names and ids are not.
 #[derive(Clone, Copy, Debug)]
 pub enum Line<'e> {
@@ -148,6 +151,26 @@ impl LineEncoder {
         }
     }
 
+    /// A line with an empty text.
+    pub(super) fn empty_text(&self) -> Bytes {
+        let mut wire = BytesMut::new();
+        self.put_text("", &mut wire);
+        wire.freeze()
+    }
+
+    fn put_text(&self, text: &str, wire: &mut BytesMut) {
+        let (open, close) = self.content();
+        put(&[&self.head, open, text, "\"", close, LINE_END], wire);
+    }
+
+    /// The JSON before and after a text.
+    fn content(&self) -> (&'static str, &'static str) {
+        match self.form {
+            Form::Chat => (r#""message":{"role":"assistant","content":""#, "}"),
+            Form::Generate => (r#""response":""#, ""),
+        }
+    }
+
     /// The document that was folded from the lines.
     pub(super) fn document(&self) -> Bytes {
         let Self { head, text, .. } = self;
@@ -172,17 +195,13 @@ impl LineEncoder {
 impl Encoder for LineEncoder {
     type Event<'e> = Line<'e>;
 
-    fn encode(&self, line: &Line<'_>, wire: &mut BytesMut) {
-        let (open, close) = match self.form {
-            Form::Chat => (r#""message":{"role":"assistant","content":""#, "}"),
-            Form::Generate => (r#""response":""#, ""),
-        };
-        let end = ",\"done\":false}\n";
+    fn encode(&mut self, line: &Line<'_>, wire: &mut BytesMut) {
+        let (open, close) = self.content();
         match *line {
-            Line::Text(text) => put(&[&self.head, open, text, "\"", close, end], wire),
-            Line::Thinking(text) => put(&[&self.head, open, r#"","thinking":""#, text, "\"", close, end], wire),
+            Line::Text(text) => self.put_text(text, wire),
+            Line::Thinking(text) => put(&[&self.head, open, r#"","thinking":""#, text, "\"", close, LINE_END], wire),
             Line::Call(call) => {
-                put(&[&self.head, open, r#"","tool_calls":["#, &call.render(), "]", close, end], wire);
+                put(&[&self.head, open, r#"","tool_calls":["#, &call.render(), "]", close, LINE_END], wire);
             }
             Line::End(last) => put(&[&self.head, open, "\"", close, &last.members(), "}\n"], wire),
             Line::Failed(error) => wire.put_slice(&error::line(error, self.commands)),

@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::Form;
 use super::event::{Call, Cost, DoneReason, Line, LineEncoder, LineEnd};
@@ -15,8 +15,7 @@ use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::RawText;
 use crate::protocol::reply::renderer::BLANK_LINE;
 use crate::protocol::reply::{
-    self, CallEnd, CallStart, Emit, Encoder as _, FinishKind, Machine, Renderer, ReplyEnd, ReplyItem, ResponseMeta,
-    TextDelta,
+    self, CallEnd, CallStart, Emit, FinishKind, Machine, Renderer, ReplyEnd, ReplyItem, ResponseMeta, TextDelta,
 };
 
 /// The reply to a request of Ollama's API.
@@ -89,9 +88,7 @@ impl Renderer for OllamaRenderer {
     /// A line with an empty text, which Ollama sends too. There is no syntax for comments, and some clients parse each
     /// chunk of the body as a line.
     fn keepalive(encoder: &LineEncoder) -> Bytes {
-        let mut wire = BytesMut::new();
-        encoder.encode(&Line::Text(""), &mut wire);
-        wire.freeze()
+        encoder.empty_text()
     }
 
     fn document(encoder: &LineEncoder, _options: &ReplyOptions, _response: &ResponseMeta) -> Bytes {

@@ -10,7 +10,7 @@ pub trait Encoder: Send + 'static {
     type Event<'e>;
 
     /// Appends an event to the bytes of a stream.
-    fn encode(&self, event: &Self::Event<'_>, wire: &mut BytesMut);
+    fn encode(&mut self, event: &Self::Event<'_>, wire: &mut BytesMut);
 
     /// Adds an event to the document, which the encoder holds.
     fn absorb(&mut self, event: &Self::Event<'_>);

@@ -356,7 +356,7 @@ impl Reply for ResponsesReply {
 impl Encoder for EventEncoder {
     type Event<'e> = Event<'e>;
 
-    fn encode(&self, event: &Event<'_>, wire: &mut BytesMut) {
+    fn encode(&mut self, event: &Event<'_>, wire: &mut BytesMut) {
         wire.extend_from_slice(b"event: ");
         wire.extend_from_slice(event.kind.as_bytes());
         wire.extend_from_slice(b"\ndata: ");

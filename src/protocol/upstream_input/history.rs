@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::pairing::{self, OutputScope, OutputStatus, Pairing, PairingItem};
@@ -15,6 +16,7 @@ use crate::protocol::Warnings;
 use crate::protocol::codex::request::{Item, Output, Part, Role};
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::json::to_raw;
 
 /// The text of the output added for a call without one.
 const INTERRUPTED: &str = "[no output: the tool call was interrupted]";
@@ -42,6 +44,23 @@ pub enum HistoryEntry<'a> {
     Output(Cow<'a, str>, Output<'a>),
     /// An item to forward unchanged: its type and its JSON.
     Raw(Cow<'a, str>, Cow<'a, RawValue>),
+}
+
+/// The backend's item for reasoning of an earlier response.
+#[derive(Serialize)]
+struct ReasoningItem<'a> {
+    r#type: &'static str,
+    summary: [&'static str; 0],
+    encrypted_content: &'a str,
+}
+
+impl HistoryEntry<'_> {
+    /// The backend's encrypted reasoning, which the client got with an earlier response.
+    #[must_use]
+    pub fn reasoning(encrypted_content: &str) -> Self {
+        let item = ReasoningItem { r#type: "reasoning", summary: [], encrypted_content };
+        Self::Raw(Cow::Borrowed("reasoning"), Cow::Owned(to_raw(&item)))
+    }
 }
 
 /// A tool call in a history.

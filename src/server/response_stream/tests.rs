@@ -35,7 +35,7 @@ struct PanickingEncoder {
 impl Encoder for PanickingEncoder {
     type Event<'e> = &'e str;
 
-    fn encode(&self, event: &&str, wire: &mut BytesMut) {
+    fn encode(&mut self, event: &&str, wire: &mut BytesMut) {
         wire.extend_from_slice(b"<");
         wire.extend_from_slice(event.as_bytes());
         assert!(*event != "panic" && !(self.panics_at_end && *event == "internal error"), "private content");

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 
 pub use response_format::{ASK_FOR_JSON, ResponseFormat, mentions_json};
 pub use token_limit::{TokenLimits, enforced_limit};
-pub use tool_choice::tool_choice_keyword;
+pub use tool_choice::{allowed_tools, tool_choice_keyword};
 pub use web_search::{is_web_search, web_search_tool};
 
 use crate::error::{ProxyError, Refusal};
@@ -170,6 +170,17 @@ pub fn effort_for(
         context.warnings.note("clamped:reasoning_effort");
     }
     Some(supported)
+}
+
+/// The effort for a thinking budget: `high` at most, because a budget is an upper bound that clients set high by
+/// default.
+#[must_use]
+pub fn effort_for_budget(tokens: u64) -> Effort {
+    match tokens {
+        ..=2048 => Effort::Low,
+        2049..=8192 => Effort::Medium,
+        _ => Effort::High,
+    }
 }
 
 /// Reads a verbosity.

@@ -108,7 +108,8 @@ impl ResponseFormat {
     }
 
     /// The format for a schema without a name. It is strict if the backend accepts the schema as strict.
-    fn of_schema(schema: &RawValue) -> Self {
+    #[must_use]
+    pub fn of_schema(schema: &RawValue) -> Self {
         let strict = serde_json::from_str(schema.get()).is_ok_and(|schema| is_strict(&schema));
         let name = Cow::Borrowed("output");
         Self::JsonSchema(to_raw(&JsonSchema { r#type: "json_schema", name, description: None, schema, strict }))
