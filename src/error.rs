@@ -109,8 +109,8 @@ pub enum ProxyError {
     #[error(
         "a valid API key of this proxy is required ({})",
         match .credentials {
-            CredentialSource::Store => "'Authorization: Bearer', 'x-api-key' or 'api-key'",
-            CredentialSource::Client => "'x-api-key' or 'api-key'",
+            CredentialSource::Store => "'Authorization: Bearer', 'x-api-key', 'api-key' or 'x-goog-api-key'",
+            CredentialSource::Client => "'x-api-key', 'api-key' or 'x-goog-api-key'",
         }
     )]
     KeyRequired {

@@ -42,6 +42,7 @@ const DIALECTS: &[&str] = &[
     "protocol::audio",
     "protocol::chat",
     "protocol::completions",
+    "protocol::gemini",
     "protocol::images",
     "protocol::messages",
     "protocol::ollama",

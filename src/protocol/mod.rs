@@ -19,6 +19,7 @@ pub mod codex;
 pub mod completions;
 pub mod error_response;
 pub mod form;
+pub mod gemini;
 mod ignored;
 pub mod images;
 pub mod json;

@@ -9,6 +9,9 @@
 //! are refused. Keys are compared as hashes, in constant time. A CORS preflight from an allowed origin needs no key,
 //! since it can't carry one.
 //!
+//! Clients of the Gemini API may send the key in the query (`?key=`), which a page that knows the key can do too: such a
+//! key is accepted only below `/v1beta`, and doesn't allow other hosts.
+//!
 //! A browser sends a key by HTTP Basic, and then with every request to this origin, including those that other pages
 //! cause. Such a key is accepted only for reading the page at `/`, and doesn't allow other hosts.
 
@@ -36,6 +39,8 @@ use crate::token_source::CredentialSource;
 /// The path of the page.
 pub(super) const PAGE: &str = "/";
 const HEALTH: &str = "/health";
+/// The start of the paths below which a key in the query is accepted.
+const GEMINI_ROOT: &str = "/v1beta/";
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -177,7 +182,7 @@ impl AccessPolicy {
         if is_allowed_preflight {
             return Ok(Admission::Preflight);
         }
-        let key = key.or_else(|| self.basic_auth_key(request));
+        let key = key.or_else(|| self.basic_auth_key(request)).or_else(|| self.query_key(request));
         if self.requires_key() && key.is_none() && !is_health_check(request.uri.path()) {
             return Err(ProxyError::KeyRequired { credentials: self.credentials });
         }
@@ -223,6 +228,13 @@ impl AccessPolicy {
     fn basic_auth_key(&self, request: &Parts) -> Option<&ClientKey> {
         let is_page = request.uri.path() == PAGE && matches!(request.method, Method::GET | Method::HEAD);
         self.find_key(&password(&request.headers).filter(|_| is_page)?)
+    }
+
+    /// The key in the query of a request to the Gemini API.
+    fn query_key(&self, request: &Parts) -> Option<&ClientKey> {
+        let query = request.uri.query().filter(|_| request.uri.path().starts_with(GEMINI_ROOT))?;
+        let (_, key) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "key")?;
+        self.find_key(&key)
     }
 
     fn find_key(&self, presented: &str) -> Option<&ClientKey> {
@@ -319,13 +331,13 @@ pub(super) fn authority(request: &Parts) -> &str {
     request.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default()
 }
 
-/// The text of the key in `Authorization: Bearer`, `x-api-key` or `api-key`; not in the first if it has the client's
-/// own login.
+/// The text of the key in `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`; not in the first if it has
+/// the client's own login.
 fn presented_key(headers: &HeaderMap, credentials: CredentialSource) -> Option<&str> {
     let bearer = |text: &'_ str| text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let from_authorization = authorization.filter(|text| bearer(text)).and_then(|text| text.get(7..)).map(str::trim);
-    let other = || ["x-api-key", "api-key"].iter().find_map(|name| headers.get(*name)?.to_str().ok());
+    let other = || ["x-api-key", "api-key", "x-goog-api-key"].iter().find_map(|name| headers.get(*name)?.to_str().ok());
     from_authorization.filter(|_| credentials == CredentialSource::Store).or_else(other)
 }
 

@@ -11,6 +11,7 @@ use crate::command_hint;
 use crate::error::ProxyError;
 use crate::protocol::Dialect;
 use crate::protocol::chat::Chat;
+use crate::protocol::gemini;
 use crate::protocol::messages::Messages;
 use crate::protocol::ollama;
 
@@ -20,11 +21,15 @@ pub(super) enum ApiFlavor {
     OpenAi,
     Anthropic,
     Ollama,
+    Gemini,
 }
 
+/// Headers that Google's SDKs send.
+const GOOGLE_HEADERS: [&str; 2] = ["x-goog-api-key", "x-goog-api-client"];
+
 impl ApiFlavor {
-    /// Detects the API by the canonical path. The APIs of OpenAI and Anthropic have some paths in common, to which
-    /// Anthropic clients always send a version header.
+    /// Detects the API by the canonical path. The APIs of OpenAI, Anthropic and Google have some paths in common, to which
+    /// Anthropic clients always send a version header, and Google's SDKs headers of their own.
     pub(super) fn detect(path: &str, headers: &HeaderMap) -> Self {
         let is_below =
             |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -32,6 +37,10 @@ impl ApiFlavor {
             Self::Ollama
         } else if is_below("/v1/messages") || headers.contains_key("anthropic-version") {
             Self::Anthropic
+        } else if is_below("/v1beta")
+            || (is_below("/v1/models") && GOOGLE_HEADERS.iter().any(|name| headers.contains_key(*name)))
+        {
+            Self::Gemini
         } else {
             Self::OpenAi
         }
@@ -62,6 +71,7 @@ pub(super) fn error_response(flavor: ApiFlavor, error: &ProxyError, id: &str) ->
     let (status, headers, body) = match flavor {
         ApiFlavor::OpenAi => Chat::to_error_response(error, id, command_hint::current()),
         ApiFlavor::Anthropic => Messages::to_error_response(error, id, command_hint::current()),
+        ApiFlavor::Gemini => gemini::to_error_response(error, command_hint::current()),
         ApiFlavor::Ollama => ollama::to_error_response(error, command_hint::current()),
     };
     with_headers(status, headers, body)

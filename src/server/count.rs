@@ -1,7 +1,7 @@
 //! Estimates the tokens of a request. Nothing is sent to the backend.
 //!
 //! Clients of the Messages API send such requests in bursts and with partial bodies, so there any body gets an
-//! estimate, even an invalid one, and counting runs off the serving threads. The Responses API refuses invalid bodies.
+//! estimate, even an invalid one, and counting runs off the serving threads. The other APIs refuse invalid bodies.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -20,7 +20,9 @@ use crate::budget::BufferedBody;
 use crate::command_hint;
 use crate::depth_limit;
 use crate::error::ProxyError;
+use crate::protocol::gemini;
 use crate::protocol::messages::{self, Messages};
+use crate::protocol::models::Models;
 use crate::protocol::responses::Responses;
 use crate::protocol::{Context, Warnings, tokens};
 
@@ -76,15 +78,47 @@ impl Handler<Messages> {
             return tokens::of_json(&String::from_utf8_lossy(body));
         }
         let models = self.services.models(&parts.headers);
-        let mut context = Context {
-            headers: &parts.headers,
-            key: key_name(parts),
-            path_model: parts.extensions.get::<PathModel>().map(|model| model.0.as_str()),
-            commands: command_hint::current(),
-            models: &models,
-            warnings: Warnings::default(),
-        };
-        messages::count_tokens(body, &mut context, &self.options)
+        messages::count_tokens(body, &mut context(parts, &models), &self.options)
+    }
+}
+
+/// The response to `countTokens`.
+#[derive(Serialize)]
+struct TotalTokens {
+    #[serde(rename = "totalTokens")]
+    total_tokens: u64,
+}
+
+impl Handler<gemini::Generate> {
+    /// `POST /v1beta/models/{model}:countTokens`.
+    pub(super) async fn count(self, request: Request) -> Response {
+        let (parts, body, id) = split_request(request);
+        self.try_count(&parts, body).await.unwrap_or_else(|error| refuse::<gemini::Generate>(&error, &id, None))
+    }
+
+    async fn try_count(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
+        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
+        let _permit = self.state.concurrency.acquire().await?;
+        memory.begin_work(&body).await?;
+        let models = self.services.models(&parts.headers);
+        let mut context = context(parts, &models);
+        let total_tokens = off_thread(body.len().max(LONG_BYTES), || {
+            depth_limit::check(&body)?;
+            gemini::count_tokens(&body, &mut context, &self.options)
+        })?;
+        Ok(json(&TotalTokens { total_tokens }))
+    }
+}
+
+/// The context of a translation that is only counted.
+fn context<'c>(parts: &'c Parts, models: &'c Models) -> Context<'c> {
+    Context {
+        headers: &parts.headers,
+        key: key_name(parts),
+        path_model: PathModel::of(parts),
+        commands: command_hint::current(),
+        models,
+        warnings: Warnings::default(),
     }
 }
 

@@ -1,6 +1,7 @@
-//! `/v1/models`: the models of the catalog, from memory, in the format of OpenAI's or Anthropic's API.
+//! `/v1/models` and `/v1beta/models`: the models of the catalog, from memory, in the format of the client's API.
 
 mod anthropic;
+mod gemini;
 
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ impl<'m> ModelObject<'m> {
 }
 
 /// `GET /v1/models`. With the query parameter `client_version`, which the Codex CLI sends: the catalog as the backend
-/// sent it. For Anthropic clients: a page in Anthropic's format.
+/// sent it. For Anthropic and Gemini clients: a page in the format of their API. Also `GET /v1beta/models`.
 pub(super) async fn list(State(services): State<Arc<Services>>, request: Request) -> Response {
     if let Err(error) = account::refresh_catalogue(request.headers(), &services).await {
         return refuse(&error, &request);
@@ -79,6 +80,9 @@ pub(super) async fn list(State(services): State<Arc<Services>>, request: Request
         ApiFlavor::Anthropic => {
             anthropic::page(&named, query).map_or_else(|error| refuse(&error, &request), |page| json(&page))
         }
+        ApiFlavor::Gemini => {
+            gemini::page(&named, query).map_or_else(|error| refuse(&error, &request), |page| json(&page))
+        }
     }
 }
 
@@ -91,7 +95,7 @@ fn codex_catalogue(document: CatalogueDocument) -> Response {
     response
 }
 
-/// `GET /v1/models/{id}`: accepts any name that requests may use for a model of the catalog.
+/// `GET /v1/models/{id}` and `GET /v1beta/models/{id}`: accepts any name that requests may use for a model of the catalog.
 pub(super) async fn retrieve(
     State(services): State<Arc<Services>>,
     id: Result<Path<String>, PathRejection>,
@@ -106,6 +110,7 @@ pub(super) async fn retrieve(
     match (find(&models, &id), ApiFlavor::of(&request)) {
         (Some(model), ApiFlavor::OpenAi | ApiFlavor::Ollama) => json(&ModelObject::new(&id, model)),
         (Some(model), ApiFlavor::Anthropic) => json(&anthropic::ModelObject::new(&id, model)),
+        (Some(model), ApiFlavor::Gemini) => json(&gemini::ModelObject::new(&id, model)),
         (None, _) => refuse(&unknown_model(&models, &id), &request),
     }
 }

@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use percent_encoding::percent_decode_str;
 
-/// The model that an Azure-style path names.
+/// The model that an Azure-style path or a method of the Gemini API names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PathModel(pub(super) String);
 
@@ -35,7 +35,7 @@ pub(super) struct DoubledPrefix {
 pub(super) struct CanonicalPath {
     /// For example `/v1/chat/completions`.
     pub(super) path: String,
-    /// Set if the path is Azure-style.
+    /// Set if the path names a model.
     pub(super) model: Option<PathModel>,
     pub(super) doubled: Option<DoubledPrefix>,
 }
@@ -70,11 +70,16 @@ const VERSIONED: [&str; 26] = [
     "videos",
 ];
 
+/// Methods of the Gemini API, which are appended to the model in the path. Below `/v1`, other words after a colon may be
+/// part of the name of a model.
+const GEMINI_METHODS: [&str; 5] =
+    ["generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"];
+
 impl CanonicalPath {
     /// Parses a path as sent.
     pub(super) fn of(path: &str) -> Self {
         let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-        let (mut model, mut prefixes) = (None, 0);
+        let (mut model, mut prefixes, mut is_beta) = (None, 0, false);
         loop {
             let length = match segments.as_slice() {
                 ["openai", "deployments", name, ..] => {
@@ -82,6 +87,11 @@ impl CanonicalPath {
                     3
                 }
                 ["backend-api", "codex", ..] | ["openai", "v1", ..] => 2,
+                ["v1beta" | "v1alpha", "openai", ..] => 2,
+                ["v1beta" | "v1alpha", ..] => {
+                    is_beta = true;
+                    1
+                }
                 ["v1" | "openai", ..] => 1,
                 _ => break,
             };
@@ -92,15 +102,32 @@ impl CanonicalPath {
         // Ollama clients add `/api`.
         let is_api = prefixes > 0 && first == "api";
         let is_versioned = !is_api && (prefixes > 0 || VERSIONED.contains(&first));
+        let rest = segments.join("/");
+        let method = gemini_method(&rest).filter(|(_, method)| is_beta || GEMINI_METHODS.contains(method));
+        let is_gemini = is_beta || method.is_some();
         let repeated = match prefixes {
             _ if is_api => Some("/api"),
             0 | 1 => None,
+            _ if is_gemini => Some("/v1beta"),
             _ => Some("/v1"),
         };
-        let start = if is_versioned { "/v1/" } else { "/" };
+        let start = match (is_gemini, is_versioned) {
+            (true, _) => "/v1beta/",
+            (false, true) => "/v1/",
+            (false, false) => "/",
+        };
         let doubled = repeated.map(|prefix| DoubledPrefix { path: path.to_owned(), prefix });
-        Self { path: format!("{start}{}", segments.join("/")), model, doubled }
+        if let Some((name, method)) = method {
+            model = Some(PathModel(percent_decode_str(name).decode_utf8_lossy().into_owned()));
+            return Self { path: format!("{start}models:{method}"), model, doubled };
+        }
+        Self { path: format!("{start}{rest}"), model, doubled }
     }
+}
+
+/// Splits `models/{model}:{method}`. `None` for other paths.
+fn gemini_method(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("models/")?.rsplit_once(':').filter(|(model, method)| !model.is_empty() && !method.contains('/'))
 }
 
 /// Replaces the path of a URI and keeps its query.
@@ -159,6 +186,32 @@ mod tests {
             assert_eq!(canonical.path, "/v1/chat/completions");
             assert_eq!(canonical.model, Some(PathModel("gpt-6".to_owned())));
         }
+    }
+
+    #[test]
+    fn a_method_of_the_gemini_api_names_its_model() {
+        for (spelling, path, model) in [
+            ("/v1beta/models/gpt-6:generateContent", "/v1beta/models:generateContent", Some("gpt-6")),
+            ("/v1/models/gpt-6:streamGenerateContent", "/v1beta/models:streamGenerateContent", Some("gpt-6")),
+            ("/models/openai/gpt-6:countTokens", "/v1beta/models:countTokens", Some("openai/gpt-6")),
+            ("/v1beta/models/llama3%3Alatest:countTokens", "/v1beta/models:countTokens", Some("llama3:latest")),
+            ("/v1alpha/models/gpt-6:predict", "/v1beta/models:predict", Some("gpt-6")),
+            ("/v1beta/models/gpt-6", "/v1beta/models/gpt-6", None),
+            ("/v1beta/models", "/v1beta/models", None),
+            ("/v1beta/files", "/v1beta/files", None),
+            ("/v1/models/llama3:latest", "/v1/models/llama3:latest", None),
+            ("/v1beta/openai/chat/completions", "/v1/chat/completions", None),
+        ] {
+            let canonical = CanonicalPath::of(spelling);
+            assert_eq!(canonical.path, path, "{spelling}");
+            assert_eq!(canonical.model, model.map(|name| PathModel(name.to_owned())), "{spelling}");
+            assert_eq!(canonical.doubled, None, "{spelling}");
+        }
+        let doubled = CanonicalPath::of("/v1/v1beta/models/m:generateContent");
+        assert_eq!(
+            (doubled.path.as_str(), doubled.doubled.unwrap().prefix),
+            ("/v1beta/models:generateContent", "/v1beta")
+        );
     }
 
     #[test]

@@ -25,7 +25,13 @@ struct UnsupportedApi {
 
 const UNSUPPORTED: &[UnsupportedApi] = &[
     UnsupportedApi {
-        paths: &["/v1/embeddings", "/api/embed", "/api/embeddings"],
+        paths: &[
+            "/v1/embeddings",
+            "/api/embed",
+            "/api/embeddings",
+            "/v1beta/models:embedContent",
+            "/v1beta/models:batchEmbedContents",
+        ],
         service: "embeddings",
         instead: "configure a local embedding model (such as Ollama) or another provider for embeddings in your client",
     },
@@ -49,6 +55,11 @@ const UNSUPPORTED: &[UnsupportedApi] = &[
         paths: &["/v1/images", "/v1/images/variations"],
         service: "image endpoint at this path",
         instead: "use /v1/images/generations or /v1/images/edits",
+    },
+    UnsupportedApi {
+        paths: &["/v1beta/files/{*rest}", "/v1beta/cachedContents/{*rest}"],
+        service: "storage for files or cached content in the Gemini API",
+        instead: "send images and PDFs as inlineData in the request",
     },
     UnsupportedApi {
         paths: &["/v1/moderations"],

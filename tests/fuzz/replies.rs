@@ -6,6 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use codex_proxy::protocol::chat::{self, Chat};
 use codex_proxy::protocol::completions::Completions;
+use codex_proxy::protocol::gemini;
 use codex_proxy::protocol::messages::Messages;
 use codex_proxy::protocol::ollama;
 use codex_proxy::protocol::responses::{self, Responses};
@@ -73,7 +74,11 @@ where
     let shown = format!("{reply:?}").len();
     assert!(shown <= limit, "{shown} bytes held for {fed}");
     let text = std::str::from_utf8(&wire).expect("output is text");
-    let end = if D::STREAM_TYPE.starts_with("text/event-stream") { "\n\n" } else { "\n" };
+    let end = match D::STREAM_TYPE {
+        kind if kind.starts_with("text/event-stream") => "\n\n",
+        kind if kind.starts_with("application/json") => "]",
+        _ => "\n",
+    };
     assert!(text.is_empty() || text.ends_with(end), "{text}");
 
     let mut reply = machine::<D>(case, options);
@@ -154,6 +159,13 @@ proptest! {
         let options = CommonOptions { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
         assert_answers::<ollama::Chat>("ollama", &options, &spoilt);
         assert_answers::<ollama::Generate>("ollama", &options, &spoilt);
+    }
+
+    #[test]
+    fn gemini_replies(spoilt in any_spoilt()) {
+        let options = CommonOptions { default_instructions: instructions(), token_limit: TokenLimit::Enforce };
+        assert_answers::<gemini::StreamEvents>("gemini", &options, &spoilt);
+        assert_answers::<gemini::StreamArray>("gemini", &options, &spoilt);
     }
 
     #[test]

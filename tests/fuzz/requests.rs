@@ -7,6 +7,7 @@ use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::chat::{self, Chat};
 use codex_proxy::protocol::codex::request::Omissions;
 use codex_proxy::protocol::completions::Completions;
+use codex_proxy::protocol::gemini;
 use codex_proxy::protocol::messages::Messages;
 use codex_proxy::protocol::ollama;
 use codex_proxy::protocol::responses::{self, Responses};
@@ -62,6 +63,10 @@ fn assert_all_translate(dialect: &str, body: &[u8]) {
             assert_translates::<ollama::Chat>(body, &options);
             assert_translates::<ollama::Generate>(body, &options);
         }
+        "gemini" => {
+            let options = CommonOptions { default_instructions: instructions, token_limit: TokenLimit::Enforce };
+            assert_translates::<gemini::Generate>(body, &options);
+        }
         "responses" => assert_translates::<Responses>(body, &responses::Options::default()),
         other => panic!("no such dialect: {other}"),
     }
@@ -112,6 +117,12 @@ proptest! {
     fn ollama_requests(case in case_of("ollama"), damages in damages(), odd in odd()) {
         assert_spoilt_bytes("ollama", &case, &damages);
         assert_spoilt_values("ollama", &case, &odd);
+    }
+
+    #[test]
+    fn gemini_requests(case in case_of("gemini"), damages in damages(), odd in odd()) {
+        assert_spoilt_bytes("gemini", &case, &damages);
+        assert_spoilt_values("gemini", &case, &odd);
     }
 
     #[test]

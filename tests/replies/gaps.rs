@@ -215,7 +215,9 @@ fn is_missed_by_nothing(events: &[Value], at: usize) -> bool {
 #[test]
 fn a_response_without_any_one_event_is_complete_or_an_error() {
     let mut tried = 0;
-    for (api, fewest) in [("chat", 21), ("messages", 25), ("completions", 5), ("ollama", 20), ("responses", 9)] {
+    for (api, fewest) in
+        [("chat", 21), ("messages", 25), ("completions", 5), ("ollama", 20), ("gemini", 18), ("responses", 9)]
+    {
         for case in answered_cases_of(api, fewest) {
             let events = split([case.upstream_sse.as_slice()]);
             let values: Vec<Value> =

@@ -5,6 +5,7 @@ use codex_proxy::error::ProxyError;
 use codex_proxy::protocol::Reply;
 use codex_proxy::protocol::chat::{self, ChatReply};
 use codex_proxy::protocol::completions::{self, CompletionReply};
+use codex_proxy::protocol::gemini::{self, GeminiReply};
 use codex_proxy::protocol::messages::{self, MessagesReply};
 use codex_proxy::protocol::ollama::{self, OllamaReply};
 use http::HeaderMap;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::blocks::fold_blocks;
 use crate::fold::{fold, fold_lines, fold_text, frames, lines};
+use crate::gemini::fold_chunks;
 use crate::responses::{events as responses_events, reply_to};
 use crate::runner::{document_of, stream_of};
 
@@ -34,6 +36,7 @@ pub(crate) fn answers(upstream: &[Bytes]) -> Vec<Answer> {
         ("messages", messages(upstream)),
         ("completions", completions(upstream)),
         ("ollama", ollama(upstream)),
+        ("gemini", gemini(upstream)),
         ("responses", responses(upstream)),
     ]
 }
@@ -67,7 +70,7 @@ fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -143,6 +146,27 @@ fn ollama(upstream: &[Bytes]) -> Option<ReplyContent> {
         |stream| {
             let document = fold_lines(&lines(stream));
             document.get("error").is_none().then_some(document)
+        },
+    )
+}
+
+fn gemini(upstream: &[Bytes]) -> Option<ReplyContent> {
+    let api = gemini::RenderOptions { form: gemini::Form::Events, ..gemini::RenderOptions::default() };
+    let options = gemini::ReplyOptions { model: "m".to_owned(), api, ..gemini::ReplyOptions::default() };
+    let read = |document: &Value| {
+        let parts = list(&document["candidates"][0]["content"]["parts"]);
+        let text: String = parts.iter().map(|part| text_of(&part["text"])).collect();
+        let calls = parts.iter().filter_map(|part| part.get("functionCall"));
+        content_of(&text, Some(calls.map(|call| call["args"].to_string()).collect()))
+    };
+    both(
+        || GeminiReply::new(options.clone()),
+        upstream,
+        read,
+        |stream| {
+            let frames = frames(stream);
+            let is_error = frames.iter().filter_map(|frame| frame.json()).any(|frame| frame.get("error").is_some());
+            (!is_error).then(|| fold_chunks(&frames))
         },
     )
 }

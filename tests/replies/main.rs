@@ -1,6 +1,6 @@
 //! Replies of the dialects for all golden cases: the expected output of each case, and the rules that hold for
 //! every reply, complete, split, truncated or out of order. Chat, text completions and Messages are here,
-//! Responses and Ollama in modules.
+//! Responses, Ollama and Gemini in modules.
 
 #![expect(clippy::unwrap_used, reason = "a test program")]
 
@@ -11,6 +11,7 @@ mod compact;
 mod disorder;
 mod fold;
 mod gaps;
+mod gemini;
 mod in_every_api;
 mod laws;
 mod limit;
@@ -158,7 +159,7 @@ fn reply<D: CaseDialect>(case: &Case) -> D::Reply {
     let mut context = Context {
         headers: &headers,
         key: None,
-        path_model: None,
+        path_model: Some("gpt-5.4"),
         commands: CommandHint::default(),
         models: &models,
         warnings,
@@ -204,6 +205,8 @@ fn each_case_gives_the_expected_stream() {
     streams_as_written::<Messages>();
     streams_as_written::<ollama::Chat>();
     streams_as_written::<ollama::Generate>();
+    streams_as_written::<gemini::StreamEvents>();
+    streams_as_written::<gemini::StreamArray>();
 }
 
 fn gives_its_document<D: CaseDialect>() {
@@ -225,6 +228,8 @@ fn each_case_gives_the_expected_document() {
     gives_its_document::<Messages>();
     gives_its_document::<ollama::Chat>();
     gives_its_document::<ollama::Generate>();
+    gives_its_document::<gemini::StreamEvents>();
+    gives_its_document::<gemini::StreamArray>();
 }
 
 fn document_is_the_fold<D: CaseDialect>() {
@@ -241,6 +246,8 @@ fn the_expected_document_is_the_fold_of_the_expected_stream() {
     document_is_the_fold::<Messages>();
     document_is_the_fold::<ollama::Chat>();
     document_is_the_fold::<ollama::Generate>();
+    document_is_the_fold::<gemini::StreamEvents>();
+    document_is_the_fold::<gemini::StreamArray>();
 }
 
 /// Without the parts of a stream that are sent only on request.
@@ -248,6 +255,7 @@ fn stripped(mut document: Value) -> Value {
     let members = document.as_object_mut().unwrap();
     members.remove("usage");
     members.remove("service_tier");
+    members.remove("usageMetadata");
     document
 }
 
@@ -264,6 +272,8 @@ fn a_response_split_anywhere_gives_the_same_output() {
     same_when_split::<Messages>();
     same_when_split::<ollama::Chat>();
     same_when_split::<ollama::Generate>();
+    same_when_split::<gemini::StreamEvents>();
+    same_when_split::<gemini::StreamArray>();
 }
 
 fn never_whole_when_cut<D: CaseDialect>() {
@@ -279,6 +289,8 @@ fn a_response_cut_anywhere_never_looks_complete() {
     never_whole_when_cut::<Messages>();
     never_whole_when_cut::<ollama::Chat>();
     never_whole_when_cut::<ollama::Generate>();
+    never_whole_when_cut::<gemini::StreamEvents>();
+    never_whole_when_cut::<gemini::StreamArray>();
 }
 
 fn assert_cut<D: CaseDialect>(case: &Case, events: &[Bytes]) {
@@ -303,6 +315,8 @@ fn the_laws_hold_for_every_case() {
     keeps_the_laws::<Messages>();
     keeps_the_laws::<ollama::Chat>();
     keeps_the_laws::<ollama::Generate>();
+    keeps_the_laws::<gemini::StreamEvents>();
+    keeps_the_laws::<gemini::StreamArray>();
 }
 
 fn is_silent_after_the_end<D: CaseDialect>() {
@@ -318,4 +332,6 @@ fn nothing_is_sent_after_the_end() {
     is_silent_after_the_end::<Messages>();
     is_silent_after_the_end::<ollama::Chat>();
     is_silent_after_the_end::<ollama::Generate>();
+    is_silent_after_the_end::<gemini::StreamEvents>();
+    is_silent_after_the_end::<gemini::StreamArray>();
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::cases::Case;
 use crate::runner::{document_of, split, stream_of};
-use crate::{CaseDialect, ollama, reply, responses};
+use crate::{CaseDialect, gemini, ollama, reply, responses};
 
 /// The namespace that the lite form adds to tools.
 fn namespace() -> ToolNamespace {
@@ -76,6 +76,7 @@ fn wrapped_tool_names_give_the_same_output() {
     answers_the_same::<Completions>(&mut count);
     answers_the_same::<Messages>(&mut count);
     answers_the_same::<ollama::Chat>(&mut count);
+    answers_the_same::<gemini::StreamArray>(&mut count);
     for case in responses::cases() {
         let (bare, unwrapped) = (split([case.upstream_sse.as_slice()]), unwrapped(&case, &mut count));
         let stream = |events: &[Bytes]| stream_of(responses::reply(&case), events);

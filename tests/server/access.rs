@@ -99,7 +99,8 @@ async fn a_key_is_required_if_keys_are_set() {
 async fn each_header_may_carry_the_key_and_allows_any_host_name() {
     let bench = keyed().await;
     let bearer = format!("Bearer {KEY}");
-    for (name, value) in [("authorization", &*bearer), ("x-api-key", KEY), ("api-key", "sk-local-2")] {
+    let keys = [("authorization", &*bearer), ("x-api-key", KEY), ("api-key", "sk-local-2"), ("x-goog-api-key", KEY)];
+    for (name, value) in keys {
         let ask = Ask::chat(&chat()).header(name, value);
         assert_eq!(ask.clone().send(&bench.proxy).await.status, 200, "{name}");
         let ask = ask.header("host", "host.docker.internal:8787");

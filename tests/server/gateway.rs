@@ -154,10 +154,13 @@ async fn a_client_key_comes_in_another_header() {
         let answer = gateway.send(ask).await;
         assert_eq!((answer.status, answer.error()["code"].as_str()), (401, Some("invalid_api_key")));
         let message = answer.error()["message"].as_str().unwrap().to_owned();
-        assert!(message.contains("'x-api-key' or 'api-key'") && !message.contains("Authorization"), "{message}");
+        assert!(
+            message.contains("'x-api-key', 'api-key' or 'x-goog-api-key'") && !message.contains("Authorization"),
+            "{message}"
+        );
         assert!(!answer.headers.contains_key("www-authenticate"));
     }
-    for name in ["x-api-key", "api-key"] {
+    for name in ["x-api-key", "api-key", "x-goog-api-key"] {
         let answer = gateway.send(own(Ask::chat(&chat())).header(name, "sk-local-1")).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         let sent = gateway.upstream.requests("/responses").pop().unwrap();

@@ -30,6 +30,7 @@ async fn a_bound_key_can_not_use_another_account() {
         Ask::post("/v1/responses", &json!({"model": "gpt-5.5", "input": "hi", "stream": true})),
         Ask::post("/v1/messages", &messages),
         Ask::post("/api/chat", &ollama),
+        Ask::post("/v1beta/models/gpt-5.5:generateContent", &json!({"contents": [{"parts": [{"text": "hi"}]}]})),
     ] {
         let other = by("sk-work", ask.clone()).header("x-proxy-account", "acct-2").send(&bench.proxy).await;
         assert_eq!(other.status, 403, "{}", other.text());

@@ -32,6 +32,7 @@ mod fake;
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
 mod fake_issuer;
 mod gateway;
+mod gemini;
 mod images;
 mod input;
 mod key_shares;

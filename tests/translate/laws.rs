@@ -131,6 +131,7 @@ pub(crate) fn assert_acceptable(upstream: &Value) {
                 assert!(!answered.contains(&answer), "{item} answers a second time");
                 answered.push(answer);
             }
+            "reasoning" => assert!(item["encrypted_content"].is_string(), "{item}"),
             _ => assert!(!item["content"].as_array().unwrap().is_empty(), "{item}"),
         }
     }

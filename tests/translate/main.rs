@@ -9,6 +9,7 @@ mod cache;
 mod compact;
 mod completions;
 mod errors;
+mod gemini;
 mod input;
 mod laws;
 mod lite;
@@ -250,6 +251,10 @@ fn every_case_is_translated_as_expected() {
         ollama::translate(&scene(case), ollama::form(&read(&case.join("meta.json"))), body).unwrap()
     });
     assert!(ollamas >= 20, "the cases are missing");
+    let geminis = leaves_as_written("gemini", |case, body| {
+        gemini::translate(&Scene { path_model: Some("gpt-5.4"), ..scene(case) }, body).unwrap()
+    });
+    assert!(geminis >= 20, "the cases are missing");
 }
 
 #[test]

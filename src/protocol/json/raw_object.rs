@@ -124,10 +124,12 @@ impl<'a> RawObject<'a> {
 }
 
 /// How many levels of a top-level member are parsed along with the body. For `messages`: the list, a message, its
-/// content, a block, the content of a tool result, a part, its source. For `input`: the list and its items.
+/// content, a block, the content of a tool result, a part, its source. For `contents`: the list, a content, its parts, a
+/// part, its data. For `input`: the list and its items.
 fn parsed_levels(name: &str) -> usize {
     match name {
         "messages" => 7,
+        "contents" => 5,
         "input" => 2,
         _ => 0,
     }

@@ -1,7 +1,7 @@
 //! Resolves a client's model name to the backend's name of a model: aliases, routes, prefixes and suffixes.
 //!
 //! Unknown names are sent to the backend unchanged, so that a new model works without a release of this proxy;
-//! `default` and unknown `claude-*` names become the default model. The catalogue adds what is known about a model,
+//! `default` and unknown `claude-*` and `gemini-*` names become the default model. The catalogue adds what is known about a model,
 //! such as its reasoning efforts.
 
 mod catalogue;
@@ -43,8 +43,8 @@ pub struct Rules {
     pub aliases: BTreeMap<String, String>,
     /// Routes in order; the first match counts. Aliases are not matched.
     pub routes: Vec<Route>,
-    /// The model for `default` and for `claude-*` names without a route. `None` means the first model of the catalogue,
-    /// or its first small model for small Claude models.
+    /// The model for `default` and for `claude-*` and `gemini-*` names without a route. `None` means the first model of
+    /// the catalogue. Small Claude and Gemini models become the first small model of the catalogue, if it has one.
     pub default_model: Option<String>,
 }
 
@@ -225,16 +225,16 @@ impl Models {
         is_alias || self.catalogue.find(name).is_some()
     }
 
-    /// The name that replaces `name`: the target of an alias, or the model for `default` and `claude-*`.
+    /// The name that replaces `name`: the target of an alias, or the model for `default`, `claude-*` and `gemini-*`.
     fn target(&self, name: &str) -> Option<&str> {
         if let Some(target) = self.rules.aliases.get(name) {
             return Some(target);
         }
-        let has_default = name == "default" || name.starts_with("claude-");
+        let has_default = name == "default" || ["claude-", "gemini-"].iter().any(|prefix| name.starts_with(prefix));
         if !has_default || self.catalogue.find(name).is_some() {
             return None;
         }
-        let small = self.catalogue.first_small().filter(|_| name.contains("haiku"));
+        let small = self.catalogue.first_small().filter(|_| name.contains("haiku") || name.contains("-lite"));
         let first = || self.catalogue.first_listed().map(|model| model.slug.as_str());
         small.map(|model| model.slug.as_str()).or(self.rules.default_model.as_deref()).or_else(first)
     }

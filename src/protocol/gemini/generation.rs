@@ -1,0 +1,176 @@
+//! Reads `generationConfig`: limits, the format of the output, thinking and sampling.
+//!
+//! The proxy enforces stop sequences, and the token limit if the settings say so. Sampling parameters are reported as
+//! ignored, unless they have the backend's default value.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::request::unsupported;
+use super::schema;
+use super::spelling::fields;
+use crate::error::{ProxyError, Refusal};
+use crate::protocol::Ignored;
+use crate::protocol::json::path::Field;
+use crate::protocol::models::Effort;
+use crate::protocol::tokens::TokenLimit;
+use crate::protocol::upstream_input::parameters::{self, ResponseFormat, effort_for_budget};
+
+/// The name of the limit on output tokens.
+const TOKEN_LIMIT: &str = "maxOutputTokens";
+
+/// The settings of a reply.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GenerationConfig {
+    pub(super) stop: Vec<String>,
+    pub(super) thinking: Thinking,
+    token_limit: Option<f64>,
+    media_type: MediaType,
+    schema: Option<Box<RawValue>>,
+}
+
+/// The media type of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum MediaType {
+    #[default]
+    Text,
+    Json,
+}
+
+/// How much to think, and whether thoughts are shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Thinking {
+    /// `None` leaves it to the model.
+    pub(super) effort: Option<Effort>,
+    pub(super) is_shown: bool,
+}
+
+impl GenerationConfig {
+    /// Reads `generationConfig`. Notes the ignored members by name.
+    pub(super) fn read(config: &Field<'_, '_>, ignored: &mut Ignored) -> Result<Self, ProxyError> {
+        let members = config.object()?;
+        let mut read = Self::default();
+        for (name, field) in fields(config, &members) {
+            read.read_member(&name, &field, ignored)?;
+        }
+        Ok(read)
+    }
+
+    fn read_member(&mut self, name: &str, field: &Field<'_, '_>, ignored: &mut Ignored) -> Result<(), ProxyError> {
+        match name {
+            "stopSequences" => self.stop = parameters::stop_sequences(field)?,
+            TOKEN_LIMIT => {
+                self.token_limit = Some(field.number()?);
+                ignored.note(name);
+            }
+            "responseMimeType" => self.media_type = media_type(field)?,
+            "responseSchema" | "responseJsonSchema" => self.schema = Some(output_schema(name, field)?),
+            "responseFormat" => return Err(unsupported(field, "use 'responseMimeType' and 'responseSchema'")),
+            "thinkingConfig" => self.thinking = Thinking::read(field, ignored)?,
+            "candidateCount" if field.number()? > 1.0 => return Err(single_candidate(field)),
+            "responseModalities" => check_modalities(field)?,
+            "responseLogprobs" if field.flag()? => return Err(no_log_probabilities(field)),
+            "logprobs" if field.number()? > 0.0 => return Err(no_log_probabilities(field)),
+            "candidateCount" | "responseLogprobs" | "logprobs" => {}
+            "temperature" | "topP" if !field.differs_from(1.0)? => {}
+            "presencePenalty" | "frequencyPenalty" if !field.differs_from(0.0)? => {}
+            // `temperature`, `topP`, `topK`, `seed`, `mediaResolution`, `speechConfig` and so on.
+            name => ignored.note(name),
+        }
+        Ok(())
+    }
+
+    /// The format of the output; `None` for plain text.
+    pub(super) fn take_format(&mut self) -> Option<ResponseFormat> {
+        match (self.schema.take(), self.media_type) {
+            (Some(schema), _) => Some(ResponseFormat::of_schema(&schema)),
+            (None, MediaType::Json) => Some(ResponseFormat::JsonObject),
+            (None, MediaType::Text) => None,
+        }
+    }
+
+    /// Returns the limit to enforce, in tokens, and removes an enforced limit from `ignored`.
+    pub(super) fn token_limit(&self, policy: TokenLimit, ignored: &mut Ignored) -> Result<Option<u64>, ProxyError> {
+        let name = format!("generationConfig.{TOKEN_LIMIT}");
+        let limit = parameters::enforced_limit(&name, self.token_limit, policy)?;
+        if policy == TokenLimit::Enforce {
+            ignored.retain(|member| member != TOKEN_LIMIT);
+        }
+        Ok(limit)
+    }
+}
+
+impl Thinking {
+    fn read(config: &Field<'_, '_>, ignored: &mut Ignored) -> Result<Self, ProxyError> {
+        let members = config.object()?;
+        let mut read = Self::default();
+        let mut level = None;
+        for (name, field) in fields(config, &members) {
+            match &*name {
+                "includeThoughts" => read.is_shown = field.flag()?,
+                "thinkingBudget" => read.effort = effort_of_budget(&field)?,
+                "thinkingLevel" => level = effort_of_level(&field)?,
+                name => ignored.note(name),
+            }
+        }
+        read.effort = level.or(read.effort);
+        Ok(read)
+    }
+}
+
+/// The effort for a budget in tokens. A negative budget leaves it to the model.
+fn effort_of_budget(budget: &Field<'_, '_>) -> Result<Option<Effort>, ProxyError> {
+    if budget.number()? < 0.0 {
+        return Ok(None);
+    }
+    let tokens = budget.whole_number().ok_or_else(|| budget.must_be("a whole number of tokens"))?;
+    Ok(Some(if tokens == 0 { Effort::None } else { effort_for_budget(tokens) }))
+}
+
+fn effort_of_level(level: &Field<'_, '_>) -> Result<Option<Effort>, ProxyError> {
+    let word = level.text()?.to_ascii_lowercase();
+    if word == "thinking_level_unspecified" {
+        return Ok(None);
+    }
+    let complaint = || level.invalid("must be one of 'MINIMAL', 'LOW', 'MEDIUM', 'HIGH' and 'XHIGH'");
+    Effort::parse(&word).ok_or_else(complaint).map(Some)
+}
+
+fn media_type(field: &Field<'_, '_>) -> Result<MediaType, ProxyError> {
+    match &*field.text()? {
+        "" | "text/plain" => Ok(MediaType::Text),
+        "application/json" => Ok(MediaType::Json),
+        other => {
+            let message =
+                format!("{field}: '{other}' is not supported by this proxy; use 'text/plain' or 'application/json'");
+            Err(Refusal::unsupported_value(field.to_string(), message))
+        }
+    }
+}
+
+/// Reads a schema of the output: a JSON schema, or Google's form of one.
+fn output_schema(name: &str, schema: &Field<'_, '_>) -> Result<Box<RawValue>, ProxyError> {
+    match (schema.is_object(), name) {
+        (false, _) => Err(schema.must_be("an object")),
+        (true, "responseJsonSchema") => Ok(schema.raw().to_owned()),
+        (true, _) => Ok(schema::to_json_schema(schema.raw())),
+    }
+}
+
+fn check_modalities(list: &Field<'_, '_>) -> Result<(), ProxyError> {
+    let is_text = |kind: &Cow<'_, str>| kind.eq_ignore_ascii_case("text");
+    if list.texts()?.iter().all(is_text) {
+        return Ok(());
+    }
+    Err(Refusal::unsupported_value(list.to_string(), format!("{list}: this proxy only generates text")))
+}
+
+fn single_candidate(field: &Field<'_, '_>) -> ProxyError {
+    Refusal::unsupported_value(field.to_string(), format!("{field}: the backend generates one candidate per request"))
+}
+
+fn no_log_probabilities(field: &Field<'_, '_>) -> ProxyError {
+    let message = format!("{field}: log probabilities are not available on this backend");
+    Refusal::unsupported_parameter(field.to_string(), message)
+}
