@@ -61,6 +61,7 @@ const SETTINGS: &[&str] = &[
     "upstream::Transport",
     "upstream::BodyForm",
     "upstream::Compression",
+    "history::FileSettings",
     "history::Settings",
     "history::UsageStore",
     "net::Settings",

@@ -20,6 +20,8 @@ pub struct Paths {
     pub catalogue: PathBuf,
     /// The database of stored responses.
     pub responses: PathBuf,
+    /// The directory of uploaded files and batches.
+    pub files: PathBuf,
     /// The database of usage totals.
     pub usage: PathBuf,
     /// The file in which the running daemon stores its address and process id, so that commands find it.
@@ -55,6 +57,7 @@ impl Paths {
             credentials: data.join("credentials.json"),
             catalogue: directories.cache_dir().join("models.json"),
             responses: state.join("responses.sqlite3"),
+            files: data.join("files"),
             usage: state.join("usage.sqlite3"),
             run_file: state.join("run.json"),
             connected: state.join("connected"),
@@ -69,6 +72,7 @@ impl Paths {
             credentials: home.join("credentials.json"),
             catalogue: home.join("models.json"),
             responses: home.join("responses.sqlite3"),
+            files: home.join("files"),
             usage: home.join("usage.sqlite3"),
             run_file: home.join("run.json"),
             connected: home.join("connected"),

@@ -3,6 +3,7 @@
 //! A rule is skipped if one of its settings already has an error, so that one mistake gives one message.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::client_keys::MIN_REMOTE_KEY_CHARACTERS;
 use super::listen::ListenAddress;
@@ -125,6 +126,7 @@ fn server(values: &ResolvedValues) -> server::Settings {
         image_timeout: values.image_timeout.value.0,
         audio_limit_bytes: values.audio_limit.value.0,
         audio_timeout: values.audio_timeout.value.0,
+        batch_window_percent: values.batch_percent.value.0,
     }
 }
 
@@ -142,6 +144,10 @@ fn history(values: &ResolvedValues) -> history::Settings {
         replays_reasoning: values.reasoning_replay.value,
         usage_store: values.usage_store.value,
         usage_keep_days: values.usage_keep.value.0,
+        files: history::FileSettings {
+            max_bytes: values.files_limit.value.0,
+            lifetime: Duration::from_secs(u64::from(values.files_expire.value.0) * 24 * 60 * 60),
+        },
     }
 }
 

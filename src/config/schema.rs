@@ -17,7 +17,7 @@ use super::source::ValueSource;
 use super::text::{
     HeaderText, HeaderTextOrAuto, LoopbackHost, NonEmptyText, OptionalPath, OptionalText, OtlpEndpoint, ProxyAddress,
 };
-use super::value::{ByteCount, Days, LogFormat, LogLevel, Setting, Timeout};
+use super::value::{ByteCount, Days, LogFormat, LogLevel, Percent, Setting, Timeout};
 use crate::auth::BackendKind;
 use crate::history::UsageStore;
 use crate::protocol::chat::ReasoningField;
@@ -169,6 +169,9 @@ keys! {
     image_timeout: Timeout = "images.timeout", "5m", [];
     audio_limit: ByteCount = "audio.max_bytes", "25MiB", [];
     audio_timeout: Timeout = "audio.timeout", "2m", [];
+    files_limit: ByteCount = "files.max_bytes", "256MiB", [];
+    files_expire: Days = "files.expires", "30d", [];
+    batch_percent: Percent = "batch.window_percent", "50", [];
     usage_store: UsageStore = "usage.store", "disk", [];
     usage_keep: Days = "usage.keep", "90d", [];
     body_limit: ByteCount = "limits.body", "64MiB", [];

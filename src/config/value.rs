@@ -57,6 +57,10 @@ pub(super) struct ByteCount(pub(super) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Days(pub(super) u32);
 
+/// A whole number of percent from 1 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Percent(pub(super) u8);
+
 /// The minimum severity of log records (`log.level`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
@@ -191,6 +195,26 @@ impl Setting for NonZeroU32 {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Setting for Percent {
+    fn expected() -> Cow<'static, str> {
+        "a whole number from 1 to 100".into()
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let percent = text.parse().ok().filter(|percent| (1..=100).contains(percent));
+        percent.map(Self).ok_or_else(|| invalid_value::<Self>(text))
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let number = u32::from_toml(value).map_err(|_| wrong_type::<Self>(value))?;
+        Self::from_text(&number.to_string())
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! [`Responses`] stores responses for clients that continue them by id. [`ReplayedItems`] caches items that clients
 //! don't send back: reasoning, if this is enabled, and calls that the proxy has run. [`UsageTotals`] counts requests
-//! and tokens, and [`CacheStats`] records how much of each conversation came from the backend's cache. Everything is
-//! bounded; only responses and totals can be stored on disk. This module knows no protocol and doesn't read the stored
-//! data.
+//! and tokens, and [`CacheStats`] records how much of each conversation came from the backend's cache. [`FileStore`]
+//! stores uploaded files and batches. Everything is bounded; only responses, totals and files can be stored on disk.
+//! This module knows no protocol and doesn't read the stored data.
 
 mod cache_stats;
 mod file;
+mod files;
 mod replayed_items;
 mod responses;
 mod shares;
@@ -18,6 +19,11 @@ pub use cache_stats::{
     TurnStats,
 };
 pub use file::DatabaseError;
+pub use files::{
+    BatchCounts, BatchLock, BatchRecord, BatchStatus, BatchTimes, FileError, FileReader, FileRecord, FileSettings,
+    FileStore, InputLine, LineOutcome, LinePosition, LineResult, ListOrder, ListQuery, Listing, NewBatch, NewFile,
+    OutputIds, Upload,
+};
 pub use replayed_items::{PrecedingItems, ReplayScope, ReplayedItems};
 pub use responses::{
     ConversationLock, DeleteError, Item, ResponseOwner, ResponseRecord, Responses, RunRecord, UnfinishedRuns,
@@ -33,4 +39,6 @@ pub struct Settings {
     pub usage_store: UsageStore,
     /// For how many days usage totals are stored (`usage.keep`).
     pub usage_keep_days: u32,
+    /// Limits of uploaded files (`files`).
+    pub files: FileSettings,
 }

@@ -14,10 +14,12 @@
 //! "Case `x`" in a comment means the recorded or written example in a folder `x` of `tests/cases`.
 
 pub mod audio;
+pub mod batches;
 pub mod chat;
 pub mod codex;
 pub mod completions;
 pub mod error_response;
+pub mod files;
 pub mod form;
 pub mod gemini;
 mod ignored;
@@ -54,6 +56,15 @@ pub enum ItemIds {
     Lost,
 }
 
+/// Whether requests of an API can refer to uploaded files by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileIds {
+    /// They can; see [`files::inputs`].
+    Known,
+    /// They can't.
+    Unknown,
+}
+
 /// A client API: decodes and translates its requests, and creates its replies.
 pub trait Dialect: Send + Sync + 'static {
     /// A decoded request, borrowing from the body.
@@ -71,6 +82,9 @@ pub trait Dialect: Send + Sync + 'static {
 
     /// Whether clients send the items of responses back.
     const ITEM_IDS: ItemIds = ItemIds::Lost;
+
+    /// Whether requests can refer to uploaded files.
+    const FILE_IDS: FileIds = FileIds::Unknown;
 
     /// Reads a request body.
     ///

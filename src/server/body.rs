@@ -142,7 +142,7 @@ async fn read_encoded(encoding: &str, body: &mut Body, limits: &BodyLimits) -> R
 }
 
 /// The body as a stream that fails if the client is too slow.
-fn stream(body: &mut Body, max_pause: Duration) -> impl Stream<Item = io::Result<Bytes>> {
+pub(super) fn stream(body: &mut Body, max_pause: Duration) -> impl Stream<Item = io::Result<Bytes>> {
     futures_util::stream::try_unfold((body, Pace::new(max_pause)), |(body, mut pace)| async {
         let data = next_data(body, &mut pace).await.map_err(io::Error::other)?;
         Ok(data.map(|data| (data, (body, pace))))
@@ -210,7 +210,7 @@ impl BodyLimits {
 }
 
 /// The cause of a read error. A decoder passes on errors from the stream below it as I/O errors.
-fn read_error(error: io::Error) -> ProxyError {
+pub(super) fn read_error(error: io::Error) -> ProxyError {
     match error.downcast::<ProxyError>() {
         Ok(error) => error,
         Err(error) => unreadable(&error),

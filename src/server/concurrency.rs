@@ -4,10 +4,11 @@
 //! is held until the response has been sent. It is acquired after the request body has arrived, so slow senders don't
 //! occupy permits. Memory has its own limit ([`super::budget`]).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::error::ProxyError;
@@ -26,6 +27,17 @@ pub(super) struct ConcurrencyLimit {
     queue_limit: usize,
     /// Longest wait in the queue.
     wait: Duration,
+    /// Notified when a request leaves the queue.
+    left: Notify,
+}
+
+/// Notifies of the end of a wait in the queue, when dropped.
+struct QueuePlace<'q>(&'q Notify);
+
+impl Drop for QueuePlace<'_> {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
+    }
 }
 
 /// A permit to handle a request; released when dropped.
@@ -38,7 +50,7 @@ impl ConcurrencyLimit {
     pub(super) fn new(limit: usize, queue_limit: usize, wait: Duration) -> Self {
         let (limit, queue_limit) = (limit.min(Semaphore::MAX_PERMITS), queue_limit.min(Semaphore::MAX_PERMITS));
         let (free, queue) = (Arc::new(Semaphore::new(limit)), Semaphore::new(queue_limit));
-        Self { free, limit, queue, queue_limit, wait }
+        Self { free, limit, queue, queue_limit, wait, left: Notify::new() }
     }
 
     /// Acquires a permit, in arrival order.
@@ -52,10 +64,25 @@ impl ConcurrencyLimit {
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
             return Ok(Permit { _permit: permit });
         }
+        // Dropped after the permit of the queue.
+        let _place = QueuePlace(&self.left);
         let Ok(_queued) = self.queue.try_acquire() else { return Err(self.busy()) };
         match timeout(self.wait, Arc::clone(&self.free).acquire_owned()).await {
             Ok(permit) => Ok(Permit { _permit: permit.expect("the semaphore is never closed") }),
             Err(_) => Err(self.busy()),
+        }
+    }
+
+    /// Waits until no request waits.
+    pub(super) async fn until_unqueued(&self) {
+        loop {
+            let mut left = pin!(self.left.notified());
+            // Registered before the check, so that an end of a wait in between isn't missed.
+            left.as_mut().enable();
+            if self.queued() == 0 {
+                return;
+            }
+            left.await;
         }
     }
 
@@ -119,6 +146,22 @@ mod tests {
         assert_eq!(began.elapsed(), WAIT);
         drop(permit);
         assert!(concurrency.acquire().now_or_never().is_some_and(|entered| entered.is_ok()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_queue_is_awaited() {
+        let concurrency = ConcurrencyLimit::new(1, 2, WAIT);
+        let permit = concurrency.acquire().await.unwrap();
+        assert!(concurrency.until_unqueued().now_or_never().is_some());
+        let (mut first, mut second) = (Box::pin(concurrency.acquire()), Box::pin(concurrency.acquire()));
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        let mut waiting = Box::pin(concurrency.until_unqueued());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(permit);
+        drop(second.await.unwrap());
+        waiting.await;
     }
 
     #[tokio::test(start_paused = true)]

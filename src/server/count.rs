@@ -44,6 +44,7 @@ impl Handler<Responses> {
     async fn try_count(&self, parts: &Parts, body: Body) -> Result<Response, ProxyError> {
         let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         let _permit = self.state.concurrency.acquire().await?;
+        let body = self.with_files(parts, body, &mut memory).await?;
         let mut store = ResponseStore::new(&self.services.history, &parts.extensions);
         let PlannedRequest { plan, .. } =
             self.plan(parts, &body, &self.services.models(&parts.headers), &mut store, &mut memory).await?;

@@ -25,6 +25,7 @@ use super::background::{BackgroundRuns, NewRun};
 use super::document::{self, Document};
 use super::guarded_body::GuardedBody;
 use super::http_response::{json_response, stream_response, with_headers, with_warnings};
+use super::internal_request::ErrorClass;
 use super::item_replay::{ItemReplay, ReasoningReplay};
 use super::paths::PathModel;
 use super::request_log::{RequestId, RequestRecord, ServedRequest};
@@ -133,11 +134,12 @@ where
 
     async fn run(&self, parts: &Parts, body: Body, record: &mut Option<RequestRecord>) -> Result<Response, ProxyError> {
         let chosen = account::tokens(parts, &self.services).await?;
-        let BufferedBody { bytes: body, memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
+        let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         // The permit comes after the body, so that a client that sends slowly doesn't occupy one.
         if let Some(record) = record {
             record.acquire_permit().await?;
         }
+        let body = self.with_files(parts, body, &mut memory).await?;
         let store = ResponseStore::new(&self.services.history, &parts.extensions);
         self.respond_to(parts, &body, memory, chosen, store, record).await
     }
@@ -428,7 +430,9 @@ pub(super) fn refuse_with_status<D: Dialect>(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     log_refusal(error, status, record);
-    with_headers(status, headers, body)
+    let mut response = with_headers(status, headers, body);
+    response.extensions_mut().insert(ErrorClass(error.class()));
+    response
 }
 
 /// Logs an error, and records it as the end of the request.

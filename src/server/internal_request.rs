@@ -39,6 +39,10 @@ pub(super) struct InternalRequest {
     pub(super) body: Bytes,
 }
 
+/// The class of the error that a response reports, as an extension of the response.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ErrorClass(pub(super) &'static str);
+
 /// Marks a request of the daemon itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IsInternal;

@@ -30,10 +30,11 @@ use super::access::ConnectionSource;
 use super::connections::{ConnectionSlot, Connections, RequestGuard};
 use super::descriptors;
 use super::guarded_body::GuardedBody;
+use super::routes::{self, Routes};
 #[cfg(unix)]
 use super::unix_socket::{self, Socket};
 use super::write_timeout::WriteTimeout;
-use super::{Services, Settings, routes};
+use super::{Services, Settings};
 use crate::socket_owner::Peers;
 
 /// Approximate maximum size of a request head: hyper compares it after each read, so a head may exceed it by one read.
@@ -166,7 +167,7 @@ impl Server {
         let abort = CancellationToken::new();
         let own_addresses = self.addresses.iter().map(SocketAddr::ip).collect();
         let shutdown = Shutdown { stop, ..Shutdown::default() };
-        let (router, background) =
+        let Routes { router, background, batches } =
             routes::service(&self.settings, &Arc::new(services), own_addresses, &abort, shutdown.clone());
         background.recover().await;
         let acceptor = Acceptor {
@@ -180,6 +181,7 @@ impl Server {
         };
         tokio::select! {
             _ = futures_util::future::join_all(self.listeners.iter().map(|listener| acceptor.accept_from(listener))) => {}
+            () = batches.run() => {}
             () = shutdown.stop.cancelled() => {}
         }
         drop(self.listeners);

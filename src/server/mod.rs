@@ -14,6 +14,7 @@ mod active_requests;
 mod api_flavor;
 mod audio;
 mod background;
+mod batches;
 mod body;
 mod concurrency;
 mod connections;
@@ -21,12 +22,14 @@ mod cors;
 mod count;
 mod descriptors;
 mod document;
+mod file_inputs;
+mod files;
+mod form_stream;
 mod guarded_body;
 mod handler;
 mod health;
 mod http_response;
 mod images;
-#[expect(dead_code, reason = "the routes that use it follow")]
 mod internal_request;
 mod item_replay;
 mod listen;
@@ -39,6 +42,7 @@ mod otlp;
 mod pace;
 mod page;
 mod paths;
+mod query;
 mod refusals;
 mod relay;
 mod request_log;
@@ -61,7 +65,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::sync::watch;
 
-use crate::history::{CacheStats, ReplayedItems, Responses, UsageTotals};
+use crate::history::{CacheStats, FileStore, ReplayedItems, Responses, UsageTotals};
 use crate::protocol::models::{Models, Rules};
 use crate::protocol::{chat, responses};
 use crate::token_source::TokenSource;
@@ -69,6 +73,7 @@ use crate::upstream::Upstream;
 
 pub use access::{AccessSettings, ClientKey};
 pub use active_requests::{RequestStatus, Stage};
+pub use batches::{BatchProgress, PauseStatus};
 pub use descriptors::raise as raise_open_file_limit;
 pub use listen::{BindError, Listen, Server};
 pub use otlp::Telemetry;
@@ -115,6 +120,8 @@ pub struct Settings {
     pub audio_limit_bytes: u64,
     /// Time limit for the head of the response with a transcription (`audio.timeout`).
     pub audio_timeout: Duration,
+    /// Lines of batches run while at most this percentage of each quota window is used (`batch.window_percent`).
+    pub batch_window_percent: u8,
 }
 
 /// Settings that are reloaded while the server runs. A request uses the values at its start.
@@ -139,6 +146,8 @@ pub struct Services {
     pub replays_reasoning: bool,
     /// Stored responses, which clients can continue or retrieve.
     pub history: Arc<Responses>,
+    /// Uploaded files and batches.
+    pub files: FileStore,
     /// Usage totals.
     pub totals: Arc<UsageTotals>,
     /// Prompt cache statistics of the latest conversations.

@@ -21,7 +21,8 @@ use crate::protocol::form::FormPart;
 
 const MULTIPART: &str = "multipart/form-data";
 /// The endpoints that accept forms, by their canonical paths, and how to send one.
-const ENDPOINTS: [(&str, &str); 2] = [
+const ENDPOINTS: [(&str, &str); 3] = [
+    ("/v1/files", "as multipart/form-data (curl: -F purpose=batch -F file=@requests.jsonl)"),
     ("/v1/images/edits", "as multipart/form-data (curl: -F image=@photo.png -F prompt='…') or as application/json"),
     ("/v1/audio/transcriptions", "as multipart/form-data (curl: -F file=@speech.mp3)"),
 ];
@@ -57,12 +58,17 @@ fn form_endpoint(request: &Parts) -> Option<&'static str> {
 /// # Errors
 /// If the form is invalid or has too many parts.
 pub(super) async fn read(headers: &HeaderMap, body: Bytes) -> Result<Vec<FormPart>, ProxyError> {
-    let boundary = multer::parse_boundary(content_type(headers)).map_err(|error| invalid(&error))?;
+    let boundary = boundary(headers)?;
     let length = body.len();
     let form = Multipart::new(stream::once(ready(Ok::<_, Infallible>(body))), boundary);
     let mut reading = pin!(read_parts(form));
     // The whole body is available, so that one poll does all of the work.
     poll_fn(|cx| off_thread(length, || reading.as_mut().poll(cx))).await
+}
+
+/// The boundary between the parts of a form.
+pub(super) fn boundary(headers: &HeaderMap) -> Result<String, ProxyError> {
+    multer::parse_boundary(content_type(headers)).map_err(|error| invalid(&error))
 }
 
 async fn read_parts(mut form: Multipart<'_>) -> Result<Vec<FormPart>, ProxyError> {
@@ -92,7 +98,7 @@ fn content_type(headers: &HeaderMap) -> &str {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-fn invalid(error: &multer::Error) -> ProxyError {
+pub(super) fn invalid(error: &multer::Error) -> ProxyError {
     ProxyError::BodyUnreadable { reason: format!("it is not a valid form: {error}") }
 }
 

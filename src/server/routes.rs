@@ -16,6 +16,8 @@ use tower::ServiceExt;
 use super::api_flavor::{ApiFlavor, refuse_unread};
 use super::audio::Transcriptions;
 use super::background::BackgroundRuns;
+use super::batches::{self, BatchRunner, Batches};
+use super::files::{self, Uploads};
 use super::handler::{Handler, Limits};
 use super::images::Images;
 use super::internal_request::InternalRoutes;
@@ -42,15 +44,23 @@ use crate::protocol::ollama;
 use crate::protocol::responses::{self, BackgroundSupport, Compaction, Responses};
 use crate::token_source::CredentialSource;
 
+/// The service, and what runs without a connection.
+pub(super) struct Routes {
+    pub(super) router: Router,
+    /// The responses in the background.
+    pub(super) background: Arc<BackgroundRuns>,
+    pub(super) batches: BatchRunner,
+}
+
 /// Builds the service: middleware around the routes, which match canonical paths. Cancelling `abort` ends open
-/// responses with an error. Also returns the responses in the background.
+/// responses with an error.
 pub(super) fn service(
     settings: &Settings,
     services: &Arc<Services>,
     own_addresses: Arc<[IpAddr]>,
     abort: &CancellationToken,
     shutdown: Shutdown,
-) -> (Router, Arc<BackgroundRuns>) {
+) -> Routes {
     let state = Arc::new(ServerState::new(settings, services));
     let chat = Handler::<Chat> {
         services: Arc::clone(services),
@@ -71,6 +81,8 @@ pub(super) fn service(
     let sockets = WebSocketHandler::new(&responses, settings.socket_lifetime, shutdown);
     let relayed = relay_routes(&responses);
     let media = media_routes(settings, &responses);
+    let batches = Batches::new(services, &state, responses.limits);
+    let uploads = Uploads::new(services, &state, responses.limits);
     let metrics_state = Arc::clone(&state);
     let metrics = move |State(services), request| metrics::show(services, metrics_state, request);
     let routes = Router::new()
@@ -82,6 +94,8 @@ pub(super) fn service(
         .merge(page_routes(&state))
         .merge(relayed)
         .merge(media)
+        .merge(file_routes(uploads))
+        .merge(batch_routes(batches))
         .merge(unsupported::routes())
         .route("/v1/models", only("GET, HEAD", get(models::list)))
         .route("/v1/models/{*id}", only("GET, HEAD", get(models::retrieve)))
@@ -90,6 +104,8 @@ pub(super) fn service(
         .route("/metrics", only("GET, HEAD", get(metrics)))
         .fallback(unknown_path)
         .with_state(Arc::clone(services));
+    let internal = internal_routes(routes.clone(), services);
+    let batches = BatchRunner::new(settings, services, &state, internal);
     // The router is nested as a service, so that the path is rewritten before it is matched.
     let canonical = move |request: Request| {
         let routes = routes.clone();
@@ -102,14 +118,14 @@ pub(super) fn service(
         credentials: services.tokens.credentials(),
         refusals: Arc::clone(&state.refusals),
     };
-    let service = Router::new()
+    let router = Router::new()
         .fallback(canonical)
         .layer(from_fn(middleware::authorize))
         .layer(from_fn_with_state(services.backend, mark_simulated))
         .layer(from_fn(middleware::catch_panics))
         .layer(from_fn(identify))
         .layer(from_fn_with_state(policy_source, middleware::attach_policy));
-    (service, background)
+    Routes { router, background, batches }
 }
 
 /// The settings of the Responses API, and whether requests may run in the background.
@@ -122,7 +138,6 @@ fn responses_options(services: &Services) -> responses::Options {
 }
 
 /// The routes for the daemon's own requests, which name canonical paths.
-#[expect(dead_code, reason = "the routes that use it follow")]
 fn internal_routes(routes: Router, services: &Services) -> InternalRoutes {
     let routes = routes.layer(from_fn(middleware::catch_panics)).layer(from_fn(identify));
     InternalRoutes::new(routes, services.live.clone())
@@ -275,6 +290,26 @@ fn media_routes(settings: &Settings, handler: &Handler<Responses>) -> Router<Arc
         .route("/v1/images/generations", only("POST", images(Operation::Generation)))
         .route("/v1/images/edits", only("POST", images(Operation::Edit)))
         .route("/v1/audio/transcriptions", only("POST", transcribe))
+}
+
+/// Uploaded files.
+fn file_routes(uploads: Uploads) -> Router<Arc<Services>> {
+    let create = get(files::list).post(move |request: Request| uploads.clone().create(request));
+    Router::new()
+        .route("/v1/files", only("GET, HEAD, POST", create))
+        .route("/v1/files/{id}", only("GET, HEAD, DELETE", get(files::retrieve).delete(files::delete)))
+        .route("/v1/files/{id}/content", only("GET, HEAD", get(files::content)))
+}
+
+/// Batches.
+fn batch_routes(batches: Batches) -> Router<Arc<Services>> {
+    let canceller = batches.clone();
+    let create = get(batches::list).post(move |request: Request| batches.clone().create(request));
+    let cancel = post(move |path, request: Request| canceller.clone().cancel(path, request));
+    Router::new()
+        .route("/v1/batches", only("GET, HEAD, POST", create))
+        .route("/v1/batches/{id}", only("GET, HEAD", get(batches::retrieve)))
+        .route("/v1/batches/{id}/cancel", only("POST", cancel))
 }
 
 /// Completes a route: other methods get 405 with the list of allowed ones.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::active_requests::ActiveRequests;
+use super::batches::BatchActivity;
 use super::concurrency::ConcurrencyLimit;
 use super::metrics::Metrics;
 use super::otlp::Telemetry;
@@ -20,6 +21,7 @@ pub(super) struct ServerState {
     pub(super) totals: Arc<UsageTotals>,
     pub(super) conversations: Arc<CacheStats>,
     pub(super) active_requests: ActiveRequests,
+    pub(super) batches: BatchActivity,
     pub(super) refusals: Arc<Refusals>,
     pub(super) telemetry: Option<Arc<Telemetry>>,
 }
@@ -33,6 +35,7 @@ impl ServerState {
             totals: Arc::clone(&services.totals),
             conversations: Arc::clone(&services.conversations),
             active_requests: ActiveRequests::default(),
+            batches: BatchActivity::default(),
             refusals: Arc::default(),
             telemetry: services.telemetry.clone(),
         }

@@ -80,7 +80,7 @@ const UNSUPPORTED: &[UnsupportedApi] = &[
     UnsupportedApi {
         paths: &["/v1/uploads/{*rest}"],
         service: "uploads in parts",
-        instead: "send files in the request, as base64 data",
+        instead: "upload the whole file to /v1/files",
     },
     UnsupportedApi {
         paths: &["/v1/vector_stores/{*rest}"],

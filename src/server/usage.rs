@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::access::OwnUsage;
 use super::active_requests::RequestStatus;
 use super::api_flavor::refuse;
+use super::batches::BatchProgress;
 use super::http_response::json;
 use super::state::ServerState;
 use super::{Backend, Services, account};
@@ -51,6 +52,8 @@ pub struct Snapshot {
     pub conversations: Vec<ConversationStats>,
     /// Requests under way, then recently ended ones; each group latest first.
     pub requests: Vec<RequestStatus>,
+    /// Batches that haven't ended, oldest first.
+    pub batches: Vec<BatchProgress>,
 }
 
 /// Query parameters of `GET /usage`.
@@ -73,6 +76,7 @@ impl Snapshot {
             totals: services.totals.report(since).await,
             conversations: services.conversations.latest(),
             requests: state.active_requests.list(),
+            batches: state.batches.progress(&services.files).await,
         };
         let visible = match request.extensions.get::<OwnUsage>() {
             Some(own) => all.limited_to(own),
@@ -97,6 +101,7 @@ impl Snapshot {
         }
         self.conversations.retain(|conversation| conversation.key.as_ref() == Some(key));
         self.requests.retain(|request| request.key.as_ref() == Some(key));
+        self.batches.retain(|batch| batch.key.as_ref() == Some(key));
         Self { totals: self.totals.map(|totals| totals.of_key(key)), ..self }
     }
 }

@@ -7,6 +7,7 @@ mod accounts;
 mod agents;
 mod audio;
 mod background;
+mod batches;
 #[path = "../support/bodies.rs"]
 mod bodies;
 #[path = "../replies/cases.rs"]
@@ -31,6 +32,7 @@ mod fake;
 #[path = "../support/issuer.rs"]
 #[expect(dead_code, reason = "this crate does not call the issuer itself")]
 mod fake_issuer;
+mod files;
 mod gateway;
 mod gemini;
 mod images;
@@ -176,6 +178,8 @@ fn both_transports_pass_the_same_tests() {
         "images::",
         "audio::",
         "uploads::",
+        "files::",
+        "batches::",
         "relay_failures::",
         "gateway::",
         "input::",

@@ -10,7 +10,7 @@ use crate::fake::Script;
 use crate::proxy::{Launch, TestProxy};
 use crate::status::members;
 use crate::wire::Ask;
-use crate::{Bench, CREATED, DELTA, FakeUpstream, SECOND, WHOLE, chat, signed_in, streaming};
+use crate::{Bench, CREATED, DELTA, FakeUpstream, SECOND, WHOLE, batches, chat, signed_in, streaming};
 
 const USAGE: &str = "/backend-api/wham/usage";
 const EVENT: &str = r#"{"type":"codex.rate_limits","plan_type":"pro","rate_limits":{"allowed":true,
@@ -268,9 +268,11 @@ fn documented() -> BTreeSet<String> {
 
 #[tokio::test]
 async fn the_json_matches_the_documentation() {
-    let launch = Launch::demo();
+    let launch = Launch::demo().setting("batch.window_percent", "1");
     let proxy = launch.start();
     Ask::chat(&chat()).send(&proxy).await;
+    batches::create(&proxy, &batches::lines(1)).await;
+    proxy.says("batch paused", 10 * SECOND).await;
     let mut found = BTreeSet::new();
     members(&usage_of(&proxy).await, "", &mut found);
     assert_eq!(documented(), found);

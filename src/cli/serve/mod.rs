@@ -82,6 +82,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
     let _run_file = write_run_file(&config, &address, started_at, arguments, settings.log_file(), &instance);
     let history = storage::open_responses(&config, backend).await;
     let totals = storage::open_usage(&config, backend, &context.clock).await;
+    let files = storage::open_files(&config, backend, &context.clock).await;
     print_banner(&address, arguments, tokens.as_ref()).await;
     if let Some(demo) = simulated.as_ref().filter(|_| is_gateway) {
         print_demo_login(demo);
@@ -93,6 +94,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         upstream: Arc::clone(&upstream),
         tokens,
         history: Arc::clone(&history),
+        files: files.clone(),
         totals: Arc::clone(&totals),
         conversations: Arc::new(CacheStats::default()),
         live: settings.live(),
@@ -110,6 +112,7 @@ pub(super) async fn run(arguments: &ServeArguments, mut config: Config, sources:
         () = server.run(services, stop.clone()) => {}
         () = keep_login(&upstream, &accounts, config.credentials) => {}
         () = upstream.keep_connections() => {}
+        () = files.delete_expired() => {}
         () = notifier.keep_watchdog_alive() => {}
         () = export_traces(telemetry.as_deref()) => {}
         () = handle_signals(&mut signals, &handler, &stop) => {}

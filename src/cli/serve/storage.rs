@@ -1,11 +1,11 @@
-//! Opens the stores of responses and usage.
+//! Opens the stores of responses, files and usage.
 
 use std::sync::Arc;
 
 use super::super::output::eprint;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::history::{Responses, UsageStore, UsageTotals};
+use crate::history::{FileStore, Responses, UsageStore, UsageTotals};
 use crate::protocol::responses;
 use crate::server::Backend;
 
@@ -27,6 +27,24 @@ pub(super) async fn open_responses(config: &Config, backend: Backend) -> Arc<Res
             Arc::default()
         }
     }
+}
+
+/// Opens the store of files and batches. If the directory can't be used, they are kept in memory. So are those of the
+/// demo and of a replay.
+pub(super) async fn open_files(config: &Config, backend: Backend, clock: &Arc<dyn Clock>) -> FileStore {
+    let settings = config.history.files;
+    if backend == Backend::ChatGpt {
+        match FileStore::on_disk(config.paths.files.clone(), settings, Arc::clone(clock)).await {
+            Ok((files, notice)) => {
+                if let Some(notice) = notice {
+                    eprint(&format!("warning: {notice}"));
+                }
+                return files;
+            }
+            Err(error) => eprint(&format!("warning: {error}; uploaded files and batches are kept in memory")),
+        }
+    }
+    FileStore::in_memory(settings, Arc::clone(clock))
 }
 
 /// Opens the usage totals. If the file can't be opened, usage is counted in memory. So are simulated and replayed

@@ -73,7 +73,7 @@ impl Database {
     pub(super) fn touch(&mut self, owner: &ResponseOwner, id: &str, now: SystemTime) -> Result<(), DatabaseFailure> {
         self.change(|change| {
             let number = next_use(change)?;
-            let used = params![owner_of(owner), id, number, milliseconds(now)];
+            let used = params![owner.column(), id, number, milliseconds(now)];
             change.execute("UPDATE answers SET use_number = ?3, used_at = ?4 WHERE owner = ?1 AND id = ?2", used)?;
             Ok(Freed::No)
         })?;
@@ -128,7 +128,7 @@ impl Database {
         if !SCHEMA.is_current(&self.0)? {
             return Err(DatabaseFailure::SchemaChanged);
         }
-        let values = params![owner_of(owner), id, milliseconds(now), lifetime()];
+        let values = params![owner.column(), id, milliseconds(now), lifetime()];
         let found = self.0.prepare(query)?.query_row(values, record_of).optional()?;
         found.transpose()
     }
@@ -180,7 +180,7 @@ fn insert(
         "INSERT INTO answers (owner, id, use_number, used_at, bytes, account, cache_key, response, input, output) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
-            owner_of(owner),
+            owner.column(),
             stored.id,
             next_use(change)?,
             milliseconds(now),
@@ -195,13 +195,13 @@ fn insert(
     let answer = change.last_insert_rowid();
     let mut item = change.prepare("INSERT OR REPLACE INTO items (owner, id, answer) VALUES (?1, ?2, ?3)")?;
     for id in stored.items().filter_map(|(id, _)| id.as_ref()) {
-        item.execute(params![owner_of(owner), id, answer])?;
+        item.execute(params![owner.column(), id, answer])?;
     }
     Ok(())
 }
 
 fn delete(change: &Transaction<'_>, owner: &ResponseOwner, id: &str) -> rusqlite::Result<Freed> {
-    let deleted = change.execute("DELETE FROM answers WHERE owner = ?1 AND id = ?2", params![owner_of(owner), id])?;
+    let deleted = change.execute("DELETE FROM answers WHERE owner = ?1 AND id = ?2", params![owner.column(), id])?;
     Ok(if deleted > 0 { Freed::Yes } else { Freed::No })
 }
 
@@ -260,9 +260,9 @@ fn json(items: &[Item]) -> String {
     serde_json::to_string(items).expect("strings and raw JSON always serialize")
 }
 
-/// Returns the value of the column `owner`. Without client keys, all responses have the same owner.
+/// Returns the value of the column `owner`.
 pub(super) fn owner_of(owner: &ResponseOwner) -> String {
-    owner.0.as_ref().map_or_else(String::new, |name| format!("key {name}"))
+    owner.column()
 }
 
 fn milliseconds(time: SystemTime) -> i64 {

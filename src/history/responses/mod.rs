@@ -237,6 +237,22 @@ impl ResponseOwner {
         let key = self.0.unwrap_or_default();
         Self(Some(format!("{key} login {:.FINGERPRINT_DIGITS$x}", Sha256::digest(account_id))))
     }
+
+    /// Returns the name of the client key.
+    #[must_use]
+    pub fn key_name(&self) -> Option<&str> {
+        self.0.as_ref()?.rsplit_once(' ').map(|(name, _)| name)
+    }
+
+    /// Returns the value of the columns `owner`. Without client keys, everything has the same owner.
+    pub(super) fn column(&self) -> String {
+        self.0.as_ref().map_or_else(String::new, |name| format!("key {name}"))
+    }
+
+    /// Returns the owner for the value of a column.
+    pub(super) fn of_column(column: &str) -> Self {
+        Self(column.strip_prefix("key ").map(str::to_owned))
+    }
 }
 
 impl ResponseRecord {

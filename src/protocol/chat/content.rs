@@ -7,13 +7,13 @@ use std::borrow::Cow;
 
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::{Output, Part};
+use crate::protocol::files;
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::base64::without_white_space;
 
 const DEFAULT_FILE_NAME: &str = "file.pdf";
-const DEFAULT_FILE_TYPE: &str = "application/pdf";
 
 /// Returns the text of a system message: its parts, joined without a separator.
 pub(super) fn system_text<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
@@ -153,29 +153,8 @@ fn document<'a>(file: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Part<'a
     let file_data = if content.starts_with("data:") {
         content
     } else {
-        content.with_prefix(&format!("data:{};base64,", media_type(&filename)))
+        content.with_prefix(&format!("data:{};base64,", files::by_name(&filename)))
     };
     let filename = if filename.trim().is_empty() { Cow::Borrowed(DEFAULT_FILE_NAME) } else { filename };
     Ok(Part::InputFile { filename, file_data })
-}
-
-/// The media type of a file with this name, for content that isn't a data URL.
-fn media_type(filename: &str) -> &'static str {
-    let extension = filename.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    match extension.as_deref() {
-        Some("txt" | "text" | "log") => "text/plain",
-        Some("md" | "markdown") => "text/markdown",
-        Some("csv") => "text/csv",
-        Some("html" | "htm") => "text/html",
-        Some("xml") => "application/xml",
-        Some("json") => "application/json",
-        Some("rtf") => "application/rtf",
-        Some("doc") => "application/msword",
-        Some("docx") => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-        Some("xls") => "application/vnd.ms-excel",
-        Some("xlsx") => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-        Some("ppt") => "application/vnd.ms-powerpoint",
-        Some("pptx") => "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-        _ => DEFAULT_FILE_TYPE,
-    }
 }

@@ -28,7 +28,7 @@ pub use options::Options;
 pub use render::{CallStyle, ChatReply, ReasoningField, RenderOptions, ReplyOptions};
 pub use request::ChatRequest;
 
-use super::{Context, Dialect, Plan};
+use super::{Context, Dialect, FileIds, Plan};
 use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 
@@ -42,6 +42,7 @@ impl Dialect for Chat {
     type Reply = ChatReply;
 
     const NAME: &'static str = "chat";
+    const FILE_IDS: FileIds = FileIds::Known;
 
     fn decode(body: &[u8]) -> Result<ChatRequest<'_>, ProxyError> {
         request::decode(body)

@@ -119,7 +119,11 @@ mod tests {
                 "UNIMPLEMENTED",
             ),
             (ProxyError::BodyTooLarge { limit_bytes: 1 }, 413, "INVALID_ARGUMENT"),
-            (ProxyError::Busy { running: 1, retry_after: Duration::from_secs(1) }, 429, "RESOURCE_EXHAUSTED"),
+            (
+                ProxyError::Busy { running: 1, what: "requests", retry_after: Duration::from_secs(1) },
+                429,
+                "RESOURCE_EXHAUSTED",
+            ),
             (ProxyError::Internal, 500, "INTERNAL"),
             (ProxyError::NotOffered { service: "x", instead: "y" }, 501, "UNIMPLEMENTED"),
             (ProxyError::Truncated { cause: None }, 502, "UNAVAILABLE"),
@@ -147,7 +151,8 @@ mod tests {
                 },
             ])
         );
-        let (_, error) = rendered(&ProxyError::Busy { running: 9, retry_after: Duration::from_millis(1500) });
+        let (_, error) =
+            rendered(&ProxyError::Busy { running: 9, what: "requests", retry_after: Duration::from_millis(1500) });
         assert_eq!(
             error["details"][1],
             json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "2s"})

@@ -19,7 +19,7 @@ use crate::protocol::codex::request::{COMPACTION_TRIGGER, Item};
 use crate::protocol::json::from_string;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::stored_refs::{References, ResolvedReferences};
-use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Sink, Summary};
+use crate::protocol::{Context, Dialect, FileIds, Fold, Mode, Plan, Reply, Sink, Summary};
 
 /// The compaction endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,7 @@ impl Dialect for Compaction {
     type Reply = CompactionReply;
 
     const NAME: &'static str = "compact";
+    const FILE_IDS: FileIds = FileIds::Known;
 
     fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
         request::decode(body)?.for_compaction()

@@ -40,7 +40,7 @@ pub use response_echo::{Forwarding, ResponseEcho};
 pub use translate::Translation;
 
 use super::stored_refs::{References, ResolvedReferences};
-use super::{Context, Dialect, ItemIds, Plan};
+use super::{Context, Dialect, FileIds, ItemIds, Plan};
 use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 
@@ -55,6 +55,7 @@ impl Dialect for Responses {
 
     const NAME: &'static str = "responses";
     const ITEM_IDS: ItemIds = ItemIds::SentBack;
+    const FILE_IDS: FileIds = FileIds::Known;
 
     fn decode(body: &[u8]) -> Result<ResponsesRequest<'_>, ProxyError> {
         request::decode(body)

@@ -37,6 +37,7 @@ impl State {
             totals: None,
             conversations: Vec::new(),
             requests: Vec::new(),
+            batches: Vec::new(),
         };
         let models = Models::default();
         Self { snapshot, sign_in: Ok(SessionState::Working), models, address: "localhost:8787", access: Access::Open }

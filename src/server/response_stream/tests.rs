@@ -11,6 +11,7 @@ use crate::error::ProxyError;
 use crate::history::{Responses, UsageStore, UsageTotals};
 use crate::protocol::{Encoder, Reply, Sink, Summary};
 use crate::server::active_requests::ActiveRequests;
+use crate::server::batches::BatchActivity;
 use crate::server::concurrency::ConcurrencyLimit;
 use crate::server::metrics::Metrics;
 use crate::server::request_log::{RequestId, RequestRecord};
@@ -112,6 +113,7 @@ fn record() -> RequestRecord {
         totals: Arc::new(off),
         conversations: Arc::default(),
         active_requests: ActiveRequests::default(),
+        batches: BatchActivity::default(),
         refusals: Arc::default(),
         telemetry: None,
     };

@@ -16,6 +16,7 @@ use crate::budget::Reservation;
 use crate::clock::{Clock as _, SystemClock};
 use crate::command_hint;
 use crate::error::{ProxyError, Reason, Refusal};
+use crate::protocol::files::inputs;
 use crate::protocol::responses::socket::{CreateRequest, FrameQueue, error_frame, header_events, warmup_events};
 use crate::protocol::responses::{Purpose, Responses, ResponsesReply};
 use crate::protocol::{Dialect, Mode};
@@ -70,7 +71,7 @@ impl SocketRequest {
         self.run(create, memory).flatten_stream().boxed()
     }
 
-    async fn run(mut self, create: CreateRequest, memory: Reservation) -> FrameStream {
+    async fn run(mut self, mut create: CreateRequest, mut memory: Reservation) -> FrameStream {
         let id = RequestId::fresh();
         self.parts.headers.extend(create.headers.clone());
         self.parts.extensions.insert(id.clone());
@@ -80,6 +81,10 @@ impl SocketRequest {
         let live = Arc::clone(&self.sockets.handler.services.live.borrow());
         let admitted = middleware::reauthorize(&live, &mut self.parts).await;
         record.register(&id, &self.parts);
+        let admitted = match admitted {
+            Ok(()) => self.load_files(&mut create, &mut memory).await,
+            refused => refused,
+        };
         let result = match admitted.map(|()| create.purpose) {
             Err(error) => Err(error),
             Ok(Purpose::Warmup) => self.warm_up(&create, memory, &id, &mut record, &mut frames).await,
@@ -109,6 +114,16 @@ impl SocketRequest {
     fn store(&self) -> ResponseStore {
         let history = &self.sockets.handler.services.history;
         ResponseStore::new(history, &self.parts.extensions).with_cache(Arc::clone(&self.cache))
+    }
+
+    /// Puts the contents of the client's files into the request.
+    async fn load_files(&self, create: &mut CreateRequest, memory: &mut Reservation) -> Result<(), ProxyError> {
+        if inputs::may_have_any(create.body.as_bytes()) {
+            let body = std::mem::take(&mut create.body).into();
+            let body = self.sockets.handler.with_files(&self.parts, body, memory).await?;
+            create.body = String::from_utf8(body.into()).map_err(|_| ProxyError::Internal)?;
+        }
+        Ok(())
     }
 
     /// Translates and sends the request. Returns when the backend's response is committed.

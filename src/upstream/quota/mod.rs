@@ -181,12 +181,17 @@ impl Upstream {
     /// # Errors
     /// [`ProxyError::Reserved`] with the window that is used further.
     pub async fn check_reserve(&self, bearer: &Bearer, key: &str, percent: u8) -> Result<(), ProxyError> {
-        self.refresh_quota_of(bearer).await;
-        let quota = self.quota.quota(&bearer.account.id);
-        match quota.as_ref().and_then(|quota| quota.window_beyond(percent)) {
-            Some(window) => Err(ProxyError::Reserved(Box::new(reserve(key, percent, window, self.quota.clock.now())))),
+        match self.window_beyond(bearer, percent).await {
+            Some(window) => Err(ProxyError::Reserved(Box::new(reserve(key, percent, &window, self.quota.clock.now())))),
             None => Ok(()),
         }
+    }
+
+    /// The window of the account that is used beyond this percentage. If there are several, the one that resets last.
+    /// Requests the quota first if its last report is older than a minute.
+    pub async fn window_beyond(&self, bearer: &Bearer, percent: u8) -> Option<QuotaWindow> {
+        self.refresh_quota_of(bearer).await;
+        self.quota.quota(&bearer.account.id)?.window_beyond(percent).cloned()
     }
 }
 
