@@ -163,9 +163,9 @@ async fn an_invalid_websocket_handshake_is_rejected_at_once() {
 #[tokio::test]
 async fn an_unknown_response_id_is_not_found() {
     let bench = Bench::start().await;
-    for path in ["/v1/conversations", "/v1/conversations/conv_1"] {
-        let answer = bench.send(Method::POST, path, &[], Some(&json!({"model": MODEL, "input": "x"}))).await;
-        assert_eq!(answer.error(), (404, Value::Null, json!("unknown_url")), "{path}");
+    for path in ["/v1/responses/resp_1", "/v1/conversations/conv_1", "/v1/responses/conv_1"] {
+        let answer = bench.send(Method::GET, path, &[], None).await;
+        assert_eq!(answer.error(), (404, Value::Null, Value::Null), "{path}");
     }
 }
 

@@ -7,6 +7,7 @@
 //! This module knows no protocol and doesn't read the stored data.
 
 mod cache_stats;
+mod conversations;
 mod file;
 mod files;
 mod replayed_items;
@@ -18,6 +19,7 @@ pub use cache_stats::{
     CacheStats, ChangedPart, ConversationKey, ConversationStats, LowCacheCause, PrefixMatch, RequestFingerprint,
     TurnStats,
 };
+pub use conversations::{Conversation, is_conversation};
 pub use file::DatabaseError;
 pub use files::{
     BatchCounts, BatchLock, BatchRecord, BatchStatus, BatchTimes, FileError, FileReader, FileRecord, FileSettings,

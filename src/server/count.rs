@@ -45,7 +45,7 @@ impl Handler<Responses> {
         let BufferedBody { bytes: body, mut memory } = body::read(&parts.headers, body, &self.body_limits()).await?;
         let _permit = self.state.concurrency.acquire().await?;
         let body = self.with_files(parts, body, &mut memory).await?;
-        let mut store = ResponseStore::new(&self.services.history, &parts.extensions);
+        let mut store = ResponseStore::new(&self.services.history, &parts.extensions).for_reading();
         let PlannedRequest { plan, .. } =
             self.plan(parts, &body, &self.services.models(&parts.headers), &mut store, &mut memory).await?;
         // Even for a short body, the first count loads the vocabulary, which takes about 70 ms.

@@ -10,11 +10,14 @@ use http::Extensions;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::conversations;
 use super::websocket::ConnectionCache;
 use crate::blocking::off_thread;
 use crate::budget::Reservation;
-use crate::error::ProxyError;
-use crate::history::{DeleteError, ResponseOwner, ResponseRecord, Responses};
+use crate::error::{ProxyError, Refusal};
+use crate::history::{
+    Conversation, ConversationLock, DeleteError, Item, ResponseOwner, ResponseRecord, Responses, is_conversation,
+};
 use crate::protocol::json::string::Str;
 use crate::protocol::responses::background;
 use crate::protocol::stored_refs::{PreviousResponse, References, ResolvedReferences, StoreScope, StoredResponse};
@@ -29,6 +32,26 @@ pub(super) struct ResponseStore {
     account: Option<String>,
     /// The cache of the WebSocket connection; `None`: the request came by HTTP.
     cache: Option<Arc<ConnectionCache>>,
+    /// The conversation that the request continues, once loaded.
+    conversation: Option<Arc<LockedConversation>>,
+    /// Whether the request adds to a conversation that it continues.
+    access: ConversationAccess,
+}
+
+/// A conversation, which no other request can change meanwhile.
+#[derive(Debug)]
+struct LockedConversation {
+    lock: ConversationLock,
+    conversation: Conversation,
+}
+
+/// What a request does with the conversation that it continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ConversationAccess {
+    /// It adds to it.
+    Change,
+    /// It only reads it.
+    Read,
 }
 
 /// The id of an item.
@@ -47,7 +70,8 @@ impl ResponseStore {
 
     /// The store for requests of this owner.
     pub(super) fn of_owner(history: &Arc<Responses>, owner: ResponseOwner) -> Self {
-        Self { history: Arc::clone(history), owner, account: None, cache: None }
+        let (account, cache, conversation) = (None, None, None);
+        Self { history: Arc::clone(history), owner, account, cache, conversation, access: ConversationAccess::Change }
     }
 
     /// Whose responses these are.
@@ -60,18 +84,24 @@ impl ResponseStore {
         Self { account: (credentials == CredentialSource::Store).then(|| account.to_owned()), ..self }
     }
 
+    /// The same store, for a request that adds nothing to a conversation.
+    pub(super) fn for_reading(self) -> Self {
+        Self { access: ConversationAccess::Read, ..self }
+    }
+
     /// Adds the cache of a connection.
     pub(super) fn with_cache(self, cache: Arc<ConnectionCache>) -> Self {
         Self { cache: Some(cache), ..self }
     }
 
     /// Loads the responses and items that a request refers to; what isn't found is left out. Also returns the account
-    /// that gave the response which the request continues, if known. Reserves memory for the copies.
+    /// that gave the response which the request continues, if known. Reserves memory for the copies. Locks the
+    /// conversation, until the response is saved or this store is dropped.
     ///
     /// # Errors
-    /// If there isn't enough memory.
+    /// If there isn't enough memory, or another request is changing the conversation.
     pub(super) async fn load(
-        &self,
+        &mut self,
         references: &References,
         memory: &mut Reservation,
     ) -> Result<(ResolvedReferences, Option<String>), ProxyError> {
@@ -83,6 +113,15 @@ impl ResponseStore {
             memory.add(stored.bytes()).await?;
             resolved.response = Some(off_thread(stored.bytes(), || to_previous(&stored)));
             account.clone_from(&stored.account);
+        }
+        if let Some(id) = &references.conversation
+            && let Some(locked) = self.load_conversation(id).await?
+        {
+            let bytes = locked.items.iter().map(|(_, item)| item.get().len()).sum();
+            memory.add(bytes).await?;
+            let items = locked.items.into_iter().map(|(_, item)| item).collect();
+            resolved.conversation = Some(PreviousResponse { items, cache_key: locked.id });
+            account = locked.account;
         }
         let wanted: BTreeSet<&str> = references.items.iter().map(String::as_str).collect();
         for id in &wanted {
@@ -104,11 +143,44 @@ impl ResponseStore {
         Ok((resolved, account))
     }
 
-    /// Stores a response. Doesn't wait for the database, since it is called while the response is streamed.
-    pub(super) fn save(&self, stored: StoredResponse) {
-        let StoredResponse { id, input, output, response, cache_key, scope, .. } = stored;
+    /// Finds and locks a conversation, unless the request has locked it already or only reads it.
+    async fn load_conversation(&mut self, id: &str) -> Result<Option<Conversation>, ProxyError> {
+        if let Some(locked) = self.conversation.as_ref().filter(|locked| locked.lock.id() == id) {
+            return Ok(Some(locked.conversation.clone()));
+        }
+        if self.access == ConversationAccess::Read {
+            return Ok(self.history.find_conversation(&self.owner, id).await);
+        }
+        let lock = self.history.lock_conversation(&self.owner, id).ok_or_else(conversation_locked)?;
+        let Some(conversation) = self.history.find_conversation(&self.owner, id).await else { return Ok(None) };
+        self.conversation = Some(Arc::new(LockedConversation { lock, conversation: conversation.clone() }));
+        Ok(Some(conversation))
+    }
+
+    /// Unlocks the conversation. Nothing is added to it anymore.
+    pub(super) fn release_conversation(&mut self) {
+        self.conversation = None;
+    }
+
+    /// Adds the items of a response, and those of its request, to the conversation, and unlocks it.
+    fn extend_conversation(&mut self, new: &[Item], output: &[Item]) {
+        let Some(locked) = self.conversation.take() else { return };
+        let mut conversation = locked.conversation.clone();
+        conversation.items.extend(new.iter().chain(output).cloned().map(conversations::with_new_id));
+        conversation.account.clone_from(&self.account);
+        if !self.history.insert_conversation(&self.owner, conversation) {
+            tracing::warn!("a response isn't added to its conversation, which would exceed the response store");
+        }
+    }
+
+    /// Stores a response, and adds it to its conversation. Doesn't wait for the database, since it is called while the
+    /// response is streamed.
+    pub(super) fn save(&mut self, stored: StoredResponse) {
+        let StoredResponse { id, input, new_count, output, response, cache_key, scope } = stored;
         let bytes = input.iter().chain(&output).map(|item| item.get().len()).sum();
         let (input, output) = off_thread(bytes, || (with_ids(input), with_ids(output)));
+        let new = input.get(input.len().saturating_sub(new_count)..).unwrap_or_default();
+        self.extend_conversation(new, &output);
         let account = self.account.clone();
         let stored = ResponseRecord { id, input, output, response, cache_key, account };
         match (scope, &self.cache) {
@@ -128,13 +200,19 @@ impl ResponseStore {
 
     /// Finds a response by id, in the history only.
     pub(super) async fn find_in_history(&self, id: &str) -> Option<Arc<ResponseRecord>> {
-        self.history.find(&self.owner, id).await
+        if is_conversation(id) { None } else { self.history.find(&self.owner, id).await }
     }
 
     /// Deletes a response from the history. Returns whether it existed.
     pub(super) async fn delete(&self, id: &str) -> Result<bool, DeleteError> {
-        self.history.remove(&self.owner, id).await
+        if is_conversation(id) { Ok(false) } else { self.history.remove(&self.owner, id).await }
     }
+}
+
+/// The refusal of a request for a conversation that another one is changing.
+pub(super) fn conversation_locked() -> ProxyError {
+    let message = "Another process is currently operating on this conversation. Please retry in a few seconds.";
+    Refusal::coded("conversation_locked", "conversation", message)
 }
 
 /// Whether a request can continue a response: not one in the background that failed or was cancelled.

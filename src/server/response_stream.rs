@@ -220,6 +220,8 @@ impl<R: Reply, F: Framing<R>> ResponseStream<R, F> {
     fn close_upstream(&mut self) {
         self.events = None;
         self.processor.finish(&mut self.record);
+        // A client may continue the conversation as soon as it has the last event.
+        self.processor.store.release_conversation();
     }
 
     fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<F::Chunk> {

@@ -3,8 +3,6 @@
 //!
 //! Responses that only a WebSocket connection keeps aren't found here.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -13,22 +11,16 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{Extensions, StatusCode};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::api_flavor::{refuse, refuse_unread};
 use super::background::{BackgroundRuns, Run};
 use super::http_response::{json, json_response};
+use super::item_list::{self, Query, query};
 use super::response_store::ResponseStore;
 use crate::error::{ProxyError, Refusal};
-use crate::history::{DeleteError, ResponseRecord, Responses};
-use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::json::splice::Splice;
+use crate::history::{DeleteError, Item, ResponseRecord, Responses};
 use crate::protocol::responses::background;
-
-/// Items on a page, unless the query has a `limit`.
-const DEFAULT_LIMIT: usize = 20;
-const MAX_LIMIT: usize = 100;
 
 /// The stored responses, and those in the background.
 #[derive(Clone, Debug)]
@@ -92,7 +84,7 @@ impl StoredResponses {
 }
 
 /// The number of the first event to stream; `None` if the query doesn't ask for a stream.
-fn first_event(query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<Option<u64>, ProxyError> {
+fn first_event(query: &Query<'_>) -> Result<Option<u64>, ProxyError> {
     let is_stream = query.get("stream").is_some_and(|stream| stream == "true");
     let after = query.get("starting_after").map(|after| {
         let number: Option<u64> = after.parse().ok();
@@ -108,7 +100,7 @@ pub(super) async fn retrieve(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let shown = match first_event(&query(&request)) {
+    let shown = match first_event(&query(request.uri())) {
         Ok(from) => stored.show(request.extensions(), &id, from).await,
         Err(error) => Err(error),
     };
@@ -150,15 +142,6 @@ pub(super) async fn cancel(
     }
 }
 
-#[derive(Serialize)]
-struct Page<'p> {
-    object: &'static str,
-    data: Vec<&'p RawValue>,
-    first_id: Option<&'p str>,
-    last_id: Option<&'p str>,
-    has_more: bool,
-}
-
 /// `GET /v1/responses/{id}/input_items`.
 pub(super) async fn input_items(
     Extension(stored): Extension<StoredResponses>,
@@ -169,72 +152,25 @@ pub(super) async fn input_items(
     let response = if is_open {
         Err(Refusal::body("The input items of a response in the background are available when it has ended."))
     } else {
-        stored.find(request.extensions(), &id).await.and_then(|stored| page(&stored, &query(&request)))
+        stored.find(request.extensions(), &id).await.and_then(|stored| input_page(&stored, &query(request.uri())))
     };
     response.unwrap_or_else(|error| refuse(&error, &request))
 }
 
-/// The page of input items that `order`, `limit` and `after` select.
-fn page(stored: &ResponseRecord, query: &HashMap<Cow<'_, str>, Cow<'_, str>>) -> Result<Response, ProxyError> {
-    let mut items: Vec<(String, Box<RawValue>)> =
-        stored.input.iter().enumerate().map(|item| with_id(stored, item)).collect();
-    match query.get("order").map(AsRef::as_ref) {
-        None | Some("desc") => items.reverse(),
-        Some("asc") => {}
-        Some(_) => return Err(Refusal::invalid("order", "'order' must be 'asc' or 'desc'")),
-    }
-    let count = query.get("limit").map_or(Ok(DEFAULT_LIMIT), |limit| {
-        let count = limit.parse().ok().filter(|count| (1..=MAX_LIMIT).contains(count));
-        count.ok_or_else(|| Refusal::invalid("limit", "'limit' must be a number from 1 to 100"))
-    })?;
-    let start = query.get("after").map_or(Ok(0), |after| {
-        let position = items.iter().position(|(id, _)| id == after);
-        position
-            .map(|position| position + 1)
-            .ok_or_else(|| Refusal::invalid("after", "'after' must be the id of an item"))
-    })?;
-    let page = items.get(start..).unwrap_or_default();
-    let (shown, rest) = page.split_at(count.min(page.len()));
-    Ok(json(&Page {
-        object: "list",
-        data: shown.iter().map(|(_, item)| &**item).collect(),
-        first_id: shown.first().map(|(id, _)| id.as_str()),
-        last_id: shown.last().map(|(id, _)| id.as_str()),
-        has_more: !rest.is_empty(),
-    }))
-}
-
-/// An item with its id. If it has none, one is derived from the response and the position, so it is the same each time.
-fn with_id(
-    stored: &ResponseRecord,
-    (index, (id, item)): (usize, &(Option<String>, Box<RawValue>)),
-) -> (String, Box<RawValue>) {
-    if let Some(id) = id {
-        return (id.clone(), item.clone());
-    }
-    let members = RawObject::parse(item.get()).unwrap_or_default();
-    let prefix = match members.get("type").map(RawValue::get).unwrap_or_default() {
-        r#""message""# => "msg",
-        r#""function_call""# => "fc",
-        r#""function_call_output""# => "fco",
-        r#""custom_tool_call""# => "ctc",
-        r#""custom_tool_call_output""# => "ctco",
-        r#""reasoning""# => "rs",
-        _ => "item",
+/// The page of input items that the query selects. An item without an id gets one that is the same each time.
+fn input_page(stored: &ResponseRecord, query: &Query<'_>) -> Result<Response, ProxyError> {
+    let shown = |(index, (id, item)): (usize, &Item)| match id {
+        Some(id) => (id.clone(), item.clone()),
+        None => {
+            let digest = Sha256::digest(format!("{} {index}", stored.id));
+            let id = item_list::new_id(item, &format!("{digest:.32x}"));
+            let item = item_list::with_id(item, &id);
+            (id, item)
+        }
     };
-    let digest = Sha256::digest(format!("{} {index}", stored.id));
-    let id = format!("{prefix}_{digest:.32x}");
-    let mut splice = Splice::new(item.get());
-    splice.remove(item.get(), &members, "id");
-    splice.add(item.get(), format!(r#""id":"{id}""#));
-    let named = RawValue::from_string(splice.text().into_owned());
-    (id, named.unwrap_or_else(|_| item.clone()))
+    item_list::page(stored.input.iter().enumerate().map(shown).collect(), query)
 }
 
 fn unknown(id: &str) -> ProxyError {
     Refusal::unknown("Response", id, None)
-}
-
-fn query(request: &Request) -> HashMap<Cow<'_, str>, Cow<'_, str>> {
-    url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).collect()
 }

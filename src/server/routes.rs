@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
@@ -18,6 +18,7 @@ use super::audio::Transcriptions;
 use super::background::BackgroundRuns;
 use super::batches::{self, BatchRunner, Batches};
 use super::files::{self, Uploads};
+use super::conversations::{ConversationOperation, Conversations};
 use super::handler::{Handler, Limits};
 use super::images::Images;
 use super::internal_request::InternalRoutes;
@@ -90,6 +91,7 @@ pub(super) fn service(
         .merge(ollama_routes(&chat))
         .merge(gemini_routes(&chat))
         .merge(chat_routes(chat))
+        .merge(conversation_routes(&responses))
         .merge(responses_routes(sockets, responses, &background))
         .merge(page_routes(&state))
         .merge(relayed)
@@ -176,6 +178,33 @@ fn responses_routes(
         .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(responses_api::input_items)))
         .route("/v1/responses/{id}/cancel", only("POST", post(responses_api::cancel)))
         .layer(Extension(stored))
+}
+
+/// The Conversations API.
+fn conversation_routes(handler: &Handler<Responses>) -> Router<Arc<Services>> {
+    let conversations = Conversations::new(handler);
+    let with = |operation: fn(String) -> ConversationOperation| {
+        let conversations = conversations.clone();
+        move |Path(id): Path<String>, request: Request| conversations.clone().respond(request, operation(id))
+    };
+    let with_item = |operation: fn(String, String) -> ConversationOperation| {
+        let conversations = conversations.clone();
+        move |Path((id, item)): Path<(String, String)>, request: Request| {
+            conversations.clone().respond(request, operation(id, item))
+        }
+    };
+    let created = conversations.clone();
+    let create = post(move |request: Request| created.clone().respond(request, ConversationOperation::Create));
+    let one = get(with(ConversationOperation::Show))
+        .post(with(ConversationOperation::Update))
+        .delete(with(ConversationOperation::Delete));
+    let items = get(with(ConversationOperation::ListItems)).post(with(ConversationOperation::AddItems));
+    let item = get(with_item(ConversationOperation::ShowItem)).delete(with_item(ConversationOperation::DeleteItem));
+    Router::new()
+        .route("/v1/conversations", only("POST", create))
+        .route("/v1/conversations/{id}", only("GET, HEAD, POST, DELETE", one))
+        .route("/v1/conversations/{id}/items", only("GET, HEAD, POST", items))
+        .route("/v1/conversations/{id}/items/{item}", only("GET, HEAD, DELETE", item))
 }
 
 /// The Messages API.

@@ -22,6 +22,7 @@ mod clock;
 mod compression;
 mod connect;
 mod connections;
+mod conversations;
 mod cors;
 mod demo;
 mod doctor;

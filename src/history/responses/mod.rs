@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use sha2::digest::Output;
 use sha2::{Digest as _, Sha256};
 
+use super::conversations::{Conversation, is_conversation};
 use super::file::{DatabaseError, Schema};
 use crate::clock::Clock;
 use disk::DiskStore;
@@ -178,6 +179,23 @@ impl Responses {
         if let Kind::Disk(disk) = &self.kind {
             disk.settle().await;
         }
+    }
+
+    /// Stores a conversation, in place of its earlier state. Returns whether it is small enough to be stored.
+    #[must_use]
+    pub fn insert_conversation(&self, owner: &ResponseOwner, conversation: Conversation) -> bool {
+        let record = conversation.into_record();
+        let fits = record.bytes() <= MAX_BYTES;
+        if fits {
+            self.insert(owner, record);
+        }
+        fits
+    }
+
+    /// Returns the conversation with this id, and counts this as a use.
+    pub async fn find_conversation(&self, owner: &ResponseOwner, id: &str) -> Option<Conversation> {
+        let record = if is_conversation(id) { self.find(owner, id).await } else { None };
+        record.map(|record| Conversation::of_record(&record))
     }
 
     /// Locks a conversation; `None` if it is locked already.

@@ -5,12 +5,13 @@
 //! repair what the backend would reject, [`translate`] builds the request. Responses: `raw_event` reads an event's
 //! members, `event_defaults` adds missing ones, `response_echo` restores the client's values, `rebuild` builds items
 //! from deltas, [`reply`] forwards events and `ending` ends the response. A stream for a Codex client (`codex_client`)
-//! stays as it is. [`compact`] is the compaction endpoint, [`background`] has what responses in the background
+//! stays as it is. [`compact`] is the compaction endpoint, [`conversation`] reads the bodies of the Conversations API, [`background`] has what responses in the background
 //! need, [`socket`] is the WebSocket transport.
 
 pub mod background;
 mod codex_client;
 pub mod compact;
+pub mod conversation;
 mod ending;
 pub mod error;
 mod event_defaults;

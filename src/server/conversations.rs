@@ -1,0 +1,250 @@
+//! `/v1/conversations` and the paths below: creates, reads and changes the conversations of the client key.
+//!
+//! Conversations are in the store of responses. A change holds the lock of the conversation, so that it can't mix with
+//! a response that adds to it.
+
+use std::time::UNIX_EPOCH;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use http::request::Parts;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::api_flavor::{refuse, refuse_unread};
+use super::body;
+use super::handler::Handler;
+use super::http_response::{json, json_response, with_warnings};
+use super::item_list::{self, query};
+use super::response_store::conversation_locked;
+use crate::clock::{Clock as _, SystemClock};
+use crate::error::{ProxyError, Refusal};
+use crate::history::{Conversation, Item, ResponseOwner, Responses as History};
+use crate::protocol::Warnings;
+use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::json::splice::Splice;
+use crate::protocol::responses::conversation::{self, ConversationRequest};
+use crate::protocol::responses::{Responses, Store};
+
+/// Serves the conversations.
+#[derive(Clone, Debug)]
+pub(super) struct Conversations {
+    handler: Handler<Responses>,
+}
+
+/// What a request does; with the id of the conversation, and that of the item.
+#[derive(Clone, Debug)]
+pub(super) enum ConversationOperation {
+    Create,
+    Show(String),
+    Update(String),
+    Delete(String),
+    AddItems(String),
+    ListItems(String),
+    ShowItem(String, String),
+    DeleteItem(String, String),
+}
+
+#[derive(Serialize)]
+struct ConversationObject<'c> {
+    id: &'c str,
+    object: &'static str,
+    created_at: u64,
+    metadata: Option<&'c RawValue>,
+}
+
+#[derive(Serialize)]
+struct Deletion<'d> {
+    id: &'d str,
+    object: &'static str,
+    deleted: bool,
+}
+
+impl Conversations {
+    pub(super) fn new(handler: &Handler<Responses>) -> Self {
+        Self { handler: handler.clone() }
+    }
+
+    /// Handles a request.
+    pub(super) async fn respond(self, request: Request, operation: ConversationOperation) -> Response {
+        if self.handler.options.store == Store::Off {
+            let message = "conversations are not available because responses.store is \"off\"";
+            return refuse_unread(&Refusal::body(message), request).await;
+        }
+        let (parts, body) = request.into_parts();
+        match self.run(&parts, body, operation).await {
+            Ok(response) => response,
+            Err(error) => refuse(&error, &Request::from_parts(parts, Body::empty())),
+        }
+    }
+
+    async fn run(&self, parts: &Parts, body: Body, operation: ConversationOperation) -> Result<Response, ProxyError> {
+        let owner = parts.extensions.get::<ResponseOwner>().cloned().unwrap_or_default();
+        match operation {
+            ConversationOperation::Create => {
+                let (request, warnings) = self.read(parts, body).await?;
+                Ok(with_warnings(self.create(&owner, request)?, &warnings))
+            }
+            ConversationOperation::Update(id) => {
+                let (request, warnings) = self.read(parts, body).await?;
+                Ok(with_warnings(self.update(&owner, &id, &request).await?, &warnings))
+            }
+            ConversationOperation::AddItems(id) => {
+                let (request, warnings) = self.read(parts, body).await?;
+                Ok(with_warnings(self.add_items(&owner, &id, request).await?, &warnings))
+            }
+            ConversationOperation::Show(id) => Ok(shown(&self.find(&owner, &id).await?)),
+            ConversationOperation::Delete(id) => self.delete(&owner, &id).await,
+            ConversationOperation::ListItems(id) => {
+                let items = self.find(&owner, &id).await?.items;
+                item_list::page(items.iter().map(shown_item).collect(), &query(&parts.uri))
+            }
+            ConversationOperation::ShowItem(id, item) => {
+                let conversation = self.find(&owner, &id).await?;
+                let found = conversation.items.iter().map(shown_item).find(|(own, _)| *own == item);
+                let (_, found) = found.ok_or_else(|| unknown_item(&item))?;
+                Ok(json_response(StatusCode::OK, Bytes::from(found.get().to_owned())))
+            }
+            ConversationOperation::DeleteItem(id, item) => self.delete_item(&owner, &id, &item).await,
+        }
+    }
+
+    /// Reads the body of a request, and the warnings about it.
+    async fn read(&self, parts: &Parts, body: Body) -> Result<(ConversationRequest, Warnings), ProxyError> {
+        let body = body::read(&parts.headers, body, &self.handler.body_limits()).await?;
+        let request = conversation::decode(&body.bytes)?;
+        let mut warnings = Warnings::default();
+        warnings.ignored_members(&request.ignored);
+        Ok((request, warnings))
+    }
+
+    fn create(&self, owner: &ResponseOwner, request: ConversationRequest) -> Result<Response, ProxyError> {
+        let id = Conversation::id_of(&Uuid::new_v4().simple().to_string());
+        let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let metadata = request.metadata.as_deref().or_else(|| serde_json::from_str("{}").ok());
+        let object = ConversationObject { id: &id, object: "conversation", created_at, metadata };
+        let object = serde_json::to_string(&object).expect("strings and raw JSON always serialize");
+        let items = request.items.unwrap_or_default().into_iter().map(new_item).collect();
+        let conversation = Conversation { id, object, items, account: None };
+        let response = shown(&conversation);
+        self.insert(owner, conversation)?;
+        Ok(response)
+    }
+
+    async fn update(
+        &self,
+        owner: &ResponseOwner,
+        id: &str,
+        request: &ConversationRequest,
+    ) -> Result<Response, ProxyError> {
+        let metadata = request.metadata.as_deref().ok_or_else(|| Refusal::missing("metadata"))?;
+        let _lock = self.history().lock_conversation(owner, id).ok_or_else(conversation_locked)?;
+        let mut conversation = self.find(owner, id).await?;
+        conversation.object = with_metadata(&conversation.object, metadata);
+        let response = shown(&conversation);
+        self.insert(owner, conversation)?;
+        Ok(response)
+    }
+
+    async fn delete(&self, owner: &ResponseOwner, id: &str) -> Result<Response, ProxyError> {
+        let _lock = self.history().lock_conversation(owner, id).ok_or_else(conversation_locked)?;
+        self.find(owner, id).await?;
+        match self.history().remove(owner, id).await {
+            Ok(_) => Ok(json(&Deletion { id, object: "conversation.deleted", deleted: true })),
+            Err(error) => {
+                tracing::warn!(%error, "can't delete a conversation");
+                Err(ProxyError::Internal)
+            }
+        }
+    }
+
+    async fn add_items(
+        &self,
+        owner: &ResponseOwner,
+        id: &str,
+        request: ConversationRequest,
+    ) -> Result<Response, ProxyError> {
+        let new = request.items.ok_or_else(|| Refusal::missing("items"))?;
+        let _lock = self.history().lock_conversation(owner, id).ok_or_else(conversation_locked)?;
+        let mut conversation = self.find(owner, id).await?;
+        let new: Vec<Item> = new.into_iter().map(new_item).collect();
+        let added: Vec<_> = new.iter().map(shown_item).collect();
+        conversation.items.extend(new);
+        self.insert(owner, conversation)?;
+        Ok(item_list::list(&added, false))
+    }
+
+    async fn delete_item(&self, owner: &ResponseOwner, id: &str, item: &str) -> Result<Response, ProxyError> {
+        let _lock = self.history().lock_conversation(owner, id).ok_or_else(conversation_locked)?;
+        let mut conversation = self.find(owner, id).await?;
+        conversation.item(item).ok_or_else(|| unknown_item(item))?;
+        conversation.items.retain(|(own, _)| own.as_deref() != Some(item));
+        let response = shown(&conversation);
+        self.insert(owner, conversation)?;
+        Ok(response)
+    }
+
+    async fn find(&self, owner: &ResponseOwner, id: &str) -> Result<Conversation, ProxyError> {
+        let found = self.history().find_conversation(owner, id).await;
+        found.ok_or_else(|| Refusal::unknown("Conversation", id, None))
+    }
+
+    fn insert(&self, owner: &ResponseOwner, conversation: Conversation) -> Result<(), ProxyError> {
+        if self.history().insert_conversation(owner, conversation) {
+            return Ok(());
+        }
+        Err(Refusal::too_large("items", "with these items, the conversation is too large to be stored"))
+    }
+
+    fn history(&self) -> &History {
+        &self.handler.services.history
+    }
+}
+
+/// The item with an id of its own, if it has none.
+pub(super) fn with_new_id((id, item): Item) -> Item {
+    let id = id.unwrap_or_else(|| item_list::new_id(&item, &Uuid::new_v4().simple().to_string()));
+    (Some(id), item)
+}
+
+/// A new item, with its id or a new one.
+fn new_item(item: Box<RawValue>) -> Item {
+    let id = RawObject::parse(item.get()).ok().and_then(|members| members.text("id").map(std::borrow::Cow::into_owned));
+    with_new_id((id, item))
+}
+
+/// The conversation object.
+fn shown(conversation: &Conversation) -> Response {
+    json_response(StatusCode::OK, Bytes::from(conversation.object.clone()))
+}
+
+/// An item as clients get it: with its id, and a message with its status.
+fn shown_item((id, item): &Item) -> (String, Box<RawValue>) {
+    let id = id.clone().unwrap_or_default();
+    let members = RawObject::parse(item.get()).unwrap_or_default();
+    let is_message = members.text("type").is_some_and(|kind| kind == "message");
+    let mut splice = Splice::new(item.get());
+    if is_message && members.get("status").is_none() {
+        splice.add(item.get(), r#""status":"completed""#);
+    }
+    let shown = splice.raw().unwrap_or_else(|| item.clone());
+    let shown = if members.get("id").is_some() { shown } else { item_list::with_id(&shown, &id) };
+    (id, shown)
+}
+
+fn with_metadata(object: &str, metadata: &RawValue) -> String {
+    let members = RawObject::parse(object).unwrap_or_default();
+    let mut splice = Splice::new(object);
+    if let Some(old) = members.get("metadata") {
+        splice.replace(old, metadata.get().to_owned());
+    }
+    splice.text().into_owned()
+}
+
+fn unknown_item(id: &str) -> ProxyError {
+    Refusal::unknown("Item", id, None)
+}
