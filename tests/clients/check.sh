@@ -55,7 +55,7 @@ run_client() {
 : >"$results"
 export PYTHONPATH="$tools/python" PYTHONPYCACHEPREFIX="$tools/pycache"
 export CLIENT_MODULES="$tools/node" CLIENT_PROGRAMS="$tools/agents" CLIENT_AIDER="$tools/aider" PROXY_BINARY="$binary"
-for script in openai_chat openai_async openai_legacy openai_media openai_files openai_responses openai_socket surface lite_tools openai_agents \
+for script in openai_chat openai_async openai_legacy openai_media openai_files openai_responses openai_background openai_socket surface lite_tools openai_agents \
     langchain_chat litellm_chat codex_cli codex_tools claude_code anthropic_messages ollama_api connect; do
     run_client "python $script" python3 "$clients/python/$script.py"
 done

@@ -141,7 +141,7 @@ def thinking_is_shown():
 
 def a_bad_request_names_the_parameter():
     for param, request in {
-        "background": {"input": "Hello", "background": True},
+        "store": {"input": "Hello", "background": True, "store": False},
         "reasoning.effort": {"input": "Hello", "reasoning": {"effort": "huge"}},
         "previous_response_id": {"input": "Hello", "previous_response_id": "resp_unknown"},
     }.items():
