@@ -59,7 +59,7 @@ for script in openai_chat openai_async openai_legacy openai_media openai_files o
     langchain_chat litellm_chat codex_cli codex_tools claude_code anthropic_messages ollama_api connect; do
     run_client "python $script" python3 "$clients/python/$script.py"
 done
-for script in openai_chat openai_media openai_files openai_responses ai_sdk anthropic_messages ollama_api; do
+for script in openai_chat openai_media openai_files openai_responses openai_background ai_sdk anthropic_messages ollama_api; do
     run_client "node $script" node "$clients/node/$script.mjs"
 done
 run_client 'curl' "$clients/curl.sh"
