@@ -118,12 +118,14 @@ def a_background_response_continues_a_conversation():
 
 run(
     "python background",
-    a_background_response_is_polled,
-    a_cut_stream_is_resumed,
-    the_stream_helper_resumes,
-    a_background_response_is_cancelled,
-    a_failure_is_in_the_response,
-    an_unstored_background_response_is_refused,
-    a_conversation_has_two_turns,
-    a_background_response_continues_a_conversation,
+    [
+        a_background_response_is_polled,
+        a_cut_stream_is_resumed,
+        the_stream_helper_resumes,
+        a_background_response_is_cancelled,
+        a_failure_is_in_the_response,
+        an_unstored_background_response_is_refused,
+        a_conversation_has_two_turns,
+        a_background_response_continues_a_conversation,
+    ],
 )
