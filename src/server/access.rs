@@ -3,10 +3,10 @@
 //! A web page must not be able to use the subscription. Requests with a `Host` that isn't this machine (DNS rebinding),
 //! an `Origin` or site that isn't allowed, or a POST that a page could send without a preflight (any content type but
 //! JSON) are refused, whether or not client keys are set. Forms with files (`super::multipart`) are accepted on the
-//! paths that need them; for these, too, a site that isn't allowed is refused. A valid key in a header, which a page
-//! can't send without a preflight, allows any host and site; a connection over the Unix socket allows any host. With
-//! keys set, every path but `/health` and `/ready` requires one; without keys, requests of other users of this machine
-//! are refused. Keys are compared as hashes, in constant time. A CORS preflight from an allowed origin needs no key,
+//! paths that need them, and so are cancellations without a body and a content type; for these, too, a site that isn't
+//! allowed is refused. A valid key in a header, which a page can't send without a preflight, allows any host and site; a
+//! connection over the Unix socket allows any host. With keys set, every path but `/health` and `/ready` requires one;
+//! without keys, requests of other users of this machine are refused. Keys are compared as hashes, in constant time. A CORS preflight from an allowed origin needs no key,
 //! since it can't carry one.
 //!
 //! Clients of the Gemini API may send the key in the query (`?key=`), which a page that knows the key can do too: such a
@@ -28,6 +28,7 @@ use subtle::{Choice, ConstantTimeEq};
 use url::{Host, Url};
 
 use super::multipart;
+use super::paths::CanonicalPath;
 use super::refusals::Refusals;
 use super::{Backend, LiveSettings};
 use crate::endpoint::is_local;
@@ -186,7 +187,8 @@ impl AccessPolicy {
         if self.requires_key() && key.is_none() && !is_health_check(request.uri.path()) {
             return Err(ProxyError::KeyRequired { credentials: self.credentials });
         }
-        if request.method == Method::POST && !has_json_body(&request.headers) && !multipart::is_accepted(request) {
+        let is_json = has_json_body(&request.headers) || is_cancellation(request);
+        if request.method == Method::POST && !is_json && !multipart::is_accepted(request) {
             return Err(ProxyError::UnsupportedMediaType { expected: multipart::expected_body(request) });
         }
         Ok(Admission::Request(key))
@@ -286,7 +288,8 @@ impl AccessPolicy {
     /// `Sec-Fetch-Site`.
     fn check_site(&self, request: &Parts, key: Option<&ClientKey>) -> Result<(), ProxyError> {
         let has_origin = !matches!(request.method, Method::GET | Method::HEAD | Method::CONNECT);
-        if key.is_some() || (has_origin && !multipart::is_multipart(&request.headers)) {
+        let needs_no_preflight = multipart::is_multipart(&request.headers) || is_cancellation(request);
+        if key.is_some() || (has_origin && !needs_no_preflight) {
             return Ok(());
         }
         let site = request.headers.get(SEC_FETCH_SITE);
@@ -350,6 +353,18 @@ fn password(headers: &HeaderMap) -> Option<String> {
 
 fn is_health_check(path: &str) -> bool {
     matches!(path, HEALTH | "/ready")
+}
+
+/// Whether this cancels a response or a batch without a body: some SDKs send no content type then.
+fn is_cancellation(request: &Parts) -> bool {
+    let canonical = request.extensions.get::<CanonicalPath>();
+    let is_cancel = |path: &str| {
+        let below = ["/v1/responses/", "/v1/batches/"].iter().find_map(|root| path.strip_prefix(root));
+        below.is_some_and(|rest| rest.ends_with("/cancel"))
+    };
+    request.method == Method::POST
+        && !request.headers.contains_key(CONTENT_TYPE)
+        && canonical.is_some_and(|canonical| is_cancel(&canonical.path))
 }
 
 /// Whether the body is declared as JSON. A page can send plain text, a form or a multipart body without a preflight.

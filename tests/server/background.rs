@@ -28,7 +28,12 @@ async fn get(proxy: &TestProxy, id: &str) -> Value {
 }
 
 async fn cancel(proxy: &TestProxy, id: &str) -> Answer {
-    Ask::raw(&format!("/v1/responses/{id}/cancel"), "").send(proxy).await
+    cancelling(id).send(proxy).await
+}
+
+/// A request to cancel a response, as OpenAI's Node library sends it: without a body and a content type.
+fn cancelling(id: &str) -> Ask {
+    Ask::new("POST", &format!("/v1/responses/{id}/cancel"))
 }
 
 /// Waits until a response has this status, and returns it.
@@ -150,6 +155,13 @@ async fn a_cancelled_response_drops_its_upstream_call() {
     let id = create(&bench.proxy).await;
     let mut followed = Ask::get(&format!("/v1/responses/{id}?stream=true")).open(&bench.proxy).await;
     followed.until("Grüße").await;
+    for (name, value) in [("origin", "https://evil.invalid"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
+        let refused = cancelling(&id).header(name, value).send(&bench.proxy).await;
+        assert_eq!(refused.status, 403, "a web page can't cancel: {name}");
+    }
+    let typed = cancelling(&id).header("content-type", "text/plain").send(&bench.proxy).await;
+    assert_eq!(typed.status, 415);
+    assert_eq!(get(&bench.proxy, &id).await["status"], "in_progress");
     let cancelled = cancel(&bench.proxy, &id).await;
     assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")));
     assert!(bench.upstream.hung_up(1, 10 * SECOND).await);
@@ -222,7 +234,7 @@ async fn a_background_response_belongs_to_its_key() {
     let by = |key: &str, ask: Ask| ask.header("authorization", &format!("Bearer {key}"));
     let created = by("sk-ann", request(json!({}))).send(&bench.proxy).await.json();
     let path = format!("/v1/responses/{}", created["id"].as_str().unwrap());
-    let cancelling = Ask::raw(&format!("{path}/cancel"), "");
+    let cancelling = Ask::new("POST", &format!("{path}/cancel"));
     for ask in
         [Ask::get(&path), Ask::get(&format!("{path}?stream=true")), cancelling.clone(), Ask::new("DELETE", &path)]
     {

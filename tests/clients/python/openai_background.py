@@ -86,7 +86,8 @@ def a_conversation_has_two_turns():
     assert first.conversation.id == conversation.id, first
     second = client.responses.create(model=MODEL, input="Goodbye", conversation={"id": conversation.id})
     assert "Goodbye" in second.output_text, second
-    items = list(client.conversations.items.list(conversation.id, order="asc", limit=2))
+    listed = list(client.conversations.items.list(conversation.id, order="asc", limit=2))
+    items = [item for item in listed if item.type == "message"]
     assert [item.role for item in items] == ["user", "user", "assistant", "user", "assistant"], items
     assert items[0].content[0].text == "My name is Ann." and items[0].status == "completed", items[0]
     client.conversations.items.delete(items[0].id, conversation_id=conversation.id)
