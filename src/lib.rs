@@ -1,4 +1,5 @@
-//! codex-proxy: a local server that gives OpenAI, Anthropic and Ollama clients access to your own ChatGPT subscription.
+//! codex-proxy: a local server that gives OpenAI, Anthropic, Gemini and Ollama clients access to your own ChatGPT
+//! subscription.
 //!
 //! A client sends a request in the API it already speaks. The server translates it to the Responses API of the ChatGPT
 //! Codex backend, sends it as a streaming request, and translates the events back into the client's API. For a client

@@ -13,7 +13,7 @@ use crate::history::Day;
 /// Display order of global options in the help: after a command's own options.
 const GLOBAL: usize = 100;
 
-/// Use your ChatGPT subscription from any OpenAI, Anthropic or Ollama client.
+/// Use your ChatGPT subscription from any OpenAI, Anthropic, Gemini or Ollama client.
 ///
 /// codex-proxy is a local server. It signs in with your ChatGPT account and accepts requests from this machine only,
 /// unless you configure client keys. The ChatGPT backend is not a documented public API: OpenAI can change or block it

@@ -18,7 +18,8 @@ trap clean_up EXIT
 export CODEX_PROXY_HOME="$work/home"
 export NO_PROXY='127.0.0.1,localhost,::1'
 export no_proxy="$NO_PROXY"
-unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_API_BASE ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL OLLAMA_HOST OLLAMA_API_KEY
+unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_API_BASE ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL OLLAMA_HOST OLLAMA_API_KEY \
+    GEMINI_API_KEY GOOGLE_API_KEY GOOGLE_GEMINI_BASE_URL GOOGLE_GENAI_USE_VERTEXAI
 mkdir -p "$CODEX_PROXY_HOME"
 
 "$binary" serve --demo --port 0 2>"$work/daemon.log" &
@@ -56,10 +57,10 @@ run_client() {
 export PYTHONPATH="$tools/python" PYTHONPYCACHEPREFIX="$tools/pycache"
 export CLIENT_MODULES="$tools/node" CLIENT_PROGRAMS="$tools/agents" CLIENT_AIDER="$tools/aider" PROXY_BINARY="$binary"
 for script in openai_chat openai_async openai_legacy openai_media openai_files openai_responses openai_background openai_socket surface lite_tools openai_agents \
-    langchain_chat litellm_chat codex_cli codex_tools claude_code anthropic_messages ollama_api connect; do
+    langchain_chat litellm_chat codex_cli codex_tools claude_code gemini_cli anthropic_messages ollama_api google_genai connect; do
     run_client "python $script" python3 "$clients/python/$script.py"
 done
-for script in openai_chat openai_media openai_files openai_responses openai_background ai_sdk anthropic_messages ollama_api; do
+for script in openai_chat openai_media openai_files openai_responses openai_background ai_sdk anthropic_messages google_genai ollama_api; do
     run_client "node $script" node "$clients/node/$script.mjs"
 done
 run_client 'curl' "$clients/curl.sh"

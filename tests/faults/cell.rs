@@ -14,6 +14,7 @@ pub(crate) enum Dialect {
     Responses,
     Messages,
     Ollama,
+    Gemini,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,8 @@ struct ExpectedError<'t> {
 type Verdict = Result<(), String>;
 
 impl Dialect {
-    pub(crate) const ALL: [Self; 5] = [Self::Chat, Self::Completions, Self::Responses, Self::Messages, Self::Ollama];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Chat, Self::Completions, Self::Responses, Self::Messages, Self::Ollama, Self::Gemini];
 
     pub(crate) fn ask(self, mode: Mode) -> Ask {
         let prompt = json!([{"role": "user", "content": "hi"}]);
@@ -57,6 +59,11 @@ impl Dialect {
             Self::Responses => ("/v1/responses", json!({"input": prompt})),
             Self::Messages => ("/v1/messages", json!({"messages": prompt, "max_tokens": 100})),
             Self::Ollama => ("/api/chat", json!({"messages": prompt})),
+            Self::Gemini => {
+                let method = if mode == Mode::Stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+                let body = json!({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]});
+                return Ask::post(&format!("/v1beta/models/gpt-5.5:{method}"), &body);
+            }
         };
         body["model"] = json!("gpt-5.5");
         body["stream"] = json!(mode == Mode::Stream);
@@ -69,6 +76,7 @@ impl Dialect {
             Self::Chat | Self::Messages | Self::Ollama => "messages",
             Self::Completions => "prompt",
             Self::Responses => "input",
+            Self::Gemini => "contents",
         }
     }
 }
@@ -177,6 +185,9 @@ impl Cell<'_> {
         if self.dialect == Dialect::Ollama {
             return holds("a sentence", error.is_string());
         }
+        if self.dialect == Dialect::Gemini {
+            return check_google_error(error, &expected, param);
+        }
         same("type", &error["type"], &json!(expected.kind))?;
         if self.dialect == Dialect::Messages {
             return same("members", error.as_object().map_or(0, serde_json::Map::len), 2);
@@ -204,7 +215,7 @@ impl Cell<'_> {
                 holds("no web page", !answer.text().contains('<'))?;
                 same("last event", found.as_str(), responses)
             }
-            Dialect::Ollama => self.check_error(&last["error"], None),
+            Dialect::Ollama | Dialect::Gemini => self.check_error(&last["error"], None),
             Dialect::Messages => {
                 same("type of the last event", &last["type"], &json!("error"))?;
                 self.check_error(&last["error"], None)
@@ -233,6 +244,7 @@ impl Cell<'_> {
             found.contains(&&json!("Hello"))
                 || event["choices"][0]["delta"]["content"] == "Hello"
                 || event["message"]["content"] == "Hello"
+                || event["candidates"][0]["content"]["parts"][0]["text"] == "Hello"
         });
         same("texts", deltas.count(), 1)
     }
@@ -269,6 +281,24 @@ impl Cell<'_> {
             Dialect::Responses => event["type"] == "response.completed",
             Dialect::Messages => event["type"] == "message_stop",
             Dialect::Ollama => event["done"] == true,
+            Dialect::Gemini => event["candidates"][0].get("finishReason").is_some(),
+        }
+    }
+}
+
+/// Google's error: the status as its code, and in the details the field and the code of OpenAI's error.
+fn check_google_error(error: &Value, expected: &ExpectedError<'_>, param: Option<&str>) -> Verdict {
+    same("members", error.as_object().map_or(0, serde_json::Map::len), 4)?;
+    same("code", &error["code"], &json!(expected.status))?;
+    let detail = |kind: &str| error["details"].as_array().unwrap().iter().find(|detail| detail["@type"] == kind);
+    let reason = if expected.code == "-" { expected.kind } else { expected.code }.to_ascii_uppercase();
+    let information = detail("type.googleapis.com/google.rpc.ErrorInfo").ok_or("no ErrorInfo")?;
+    same("reason", &information["reason"], &json!(reason))?;
+    match param {
+        None => Ok(()),
+        Some(param) => {
+            let request = detail("type.googleapis.com/google.rpc.BadRequest").ok_or("no BadRequest")?;
+            same("field", &request["fieldViolations"][0]["field"], &json!(param))
         }
     }
 }

@@ -26,12 +26,12 @@ fn error(answer: &Answer) -> Value {
 
 /// The chunks of a stream in either form.
 fn chunks(answer: &Answer) -> Vec<Value> {
-    if answer.header("content-type") == "text/event-stream" {
+    if answer.header("content-type") == "text/event-stream; charset=utf-8" {
         let data = |event: &str| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
         assert!(answer.text().ends_with("\n\n"));
         return answer.text().split_terminator("\n\n").map(data).collect();
     }
-    assert_eq!(answer.header("content-type"), "application/json; charset=UTF-8");
+    assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
     serde_json::from_str(&answer.text()).unwrap()
 }
 

@@ -238,11 +238,13 @@ async fn the_demo_accepts_the_lite_form_in_every_api() {
     let mut responses = with_tools();
     responses["tool_choice"] = json!("required");
     let ollama = json!({"model": "gpt-6.2-sol", "messages": [{"role": "user", "content": "hi"}]});
+    let gemini = json!({"contents": [{"parts": [{"text": "hi"}]}], "tools": [{"googleSearch": {}}]});
     for (path, body) in [
         ("/v1/chat/completions", &chat),
         ("/v1/messages", &messages),
         ("/v1/responses", &responses),
         ("/api/chat", &ollama),
+        ("/v1beta/models/gpt-6.2-sol:generateContent", &gemini),
     ] {
         let answer = Ask::post(path, body).send(&proxy).await;
         assert_eq!(answer.status, 200, "{}", answer.text());

@@ -142,7 +142,7 @@ impl Session {
 }
 
 /// A request to each API, with all members that a client may send.
-fn every_dialect() -> [(&'static str, Value); 6] {
+fn every_dialect() -> [(&'static str, Value); 7] {
     let call = json!({"id": "call_canary", "type": "function", "function": {"name": "canary_tool", "arguments": "{\"a\":\"canary\"}"}});
     let chat = json!({"messages": [
         {"role": "system", "content": PROMPT},
@@ -167,7 +167,15 @@ fn every_dialect() -> [(&'static str, Value); 6] {
         {"role": "assistant", "thinking": PROMPT, "tool_calls": [{"function": {"name": "canary_tool", "arguments": {"a": "canary"}}}]},
         {"role": "tool", "tool_name": "canary_tool", "content": PROMPT},
     ]});
+    let gemini = json!({"systemInstruction": {"parts": [{"text": PROMPT}]}, "contents": [
+        {"role": "user", "parts": [{"text": PROMPT}]},
+        {"role": "model", "parts": [
+            {"functionCall": {"name": "canary_tool", "args": {"a": "canary"}}, "thoughtSignature": "Y3hyMS5jYW5hcnk="},
+        ]},
+        {"role": "user", "parts": [{"functionResponse": {"name": "canary_tool", "response": {"output": PROMPT}}}]},
+    ], "labels": {"canary": "canary"}});
     [
+        ("/v1beta/models/gpt-5.5:generateContent?$unused=canary", gemini),
         ("/v1/chat/completions", with(chat, "model", json!("gpt-5.5"))),
         ("/v1/completions", json!({"model": "gpt-5.5", "prompt": PROMPT, "suffix": PROMPT})),
         ("/v1/responses", with(responses, "model", json!("gpt-5.5"))),

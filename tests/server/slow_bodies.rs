@@ -40,8 +40,12 @@ async fn a_stalled_body_is_rejected_in_each_api_and_its_connection_closed() {
         assert_eq!(error["type"], "timeout_error");
         error["message"].as_str().unwrap().to_owned()
     };
+    let google = |error: &Value| {
+        assert_eq!((&error["status"], &error["code"]), (&json!("DEADLINE_EXCEEDED"), &json!(408)));
+        error["message"].as_str().unwrap().to_owned()
+    };
     let ollama = |error: &Value| error.as_str().unwrap().to_owned();
-    let paths: [(&str, MessageOf<'_>); 9] = [
+    let paths: [(&str, MessageOf<'_>); 11] = [
         ("/v1/chat/completions", &openai),
         ("/v1/completions", &openai),
         ("/v1/responses", &openai),
@@ -49,6 +53,8 @@ async fn a_stalled_body_is_rejected_in_each_api_and_its_connection_closed() {
         ("/v1/responses/input_tokens", &openai),
         ("/v1/messages", &anthropic),
         ("/v1/messages/count_tokens", &anthropic),
+        ("/v1beta/models/gpt-5.5:generateContent", &google),
+        ("/v1beta/models/gpt-5.5:countTokens", &google),
         ("/api/chat", &ollama),
         ("/api/show", &ollama),
     ];
@@ -62,7 +68,7 @@ async fn a_stalled_body_is_rejected_in_each_api_and_its_connection_closed() {
             assert!(message.contains("timing.body_read"), "{message}");
         }
     }
-    assert_eq!(metric(&bench.proxy, r#"codex_proxy_errors_total{class="body_too_slow"}"#).await, 12);
+    assert_eq!(metric(&bench.proxy, r#"codex_proxy_errors_total{class="body_too_slow"}"#).await, 14);
     assert_eq!(bench.request_count(), 0);
 }
 

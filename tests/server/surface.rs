@@ -253,6 +253,9 @@ fn base(endpoint: &str) -> Value {
         "POST /v1/messages/count_tokens" => json!({"model": "gpt-5.5", "messages": messages}),
         "POST /api/chat" => json!({"model": "gpt-5.5", "messages": messages, "stream": false}),
         "POST /api/generate" => json!({"model": "gpt-5.5", "prompt": "hi", "stream": false}),
+        "POST /v1beta/models/{model}:generateContent" | "POST /v1beta/models/{model}:countTokens" => {
+            json!({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]})
+        }
         "POST /api/show" => json!({"model": "gpt-5.5"}),
         "POST /v1/images/generations" | "POST /v1/images/edits" => json!({"prompt": "a fox"}),
         "POST /v1/audio/transcriptions" => json!({"model": "whisper-1"}),

@@ -82,6 +82,8 @@ recipes![
     "cursor",
     "curl",
     "droid",
+    "gemini",
+    "google-genai",
     "goose",
     "home-assistant",
     "jetbrains",

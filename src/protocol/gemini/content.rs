@@ -14,6 +14,10 @@ use crate::protocol::json::compact;
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 
+/// Members of a part, of which it must have at least one.
+const CONTENT_MEMBERS: [&str; 6] =
+    ["text", "inlineData", "functionCall", "functionResponse", "thought", "thoughtSignature"];
+
 /// A message of the user or the model.
 #[derive(Clone, Debug)]
 pub(super) struct Content<'a> {
@@ -91,7 +95,7 @@ fn read_part<'a>(
     ignored: &mut Ignored,
 ) -> Result<(), ProxyError> {
     let members = part.object()?;
-    let (mut data, mut reasoning, mut is_thought, mut has_signature) = (None, None, false, false);
+    let (mut data, mut reasoning, mut is_thought, mut is_empty) = (None, None, false, true);
     for (name, field) in fields(part, &members) {
         match &*name {
             "text" => data = text_part(role, field.json_text()?),
@@ -100,7 +104,6 @@ fn read_part<'a>(
             "functionResponse" => data = Some(response(&field, ignored)?),
             "thought" => is_thought = field.flag()?,
             "thoughtSignature" => {
-                has_signature = true;
                 reasoning = signature::decode(&field.text()?).filter(|_| role == Role::Assistant);
             }
             "fileData" => return Err(unsupported(&field, "send the file itself as 'inlineData'")),
@@ -110,9 +113,9 @@ fn read_part<'a>(
             // Among them images of the model: the backend accepts only text from it.
             name => ignored.note(name),
         }
-        has_signature |= name == "text" || name == "inlineData";
+        is_empty &= !CONTENT_MEMBERS.contains(&&*name);
     }
-    if data.is_none() && !is_thought && !has_signature {
+    if is_empty {
         return Err(part.invalid("must have 'text', 'inlineData', 'functionCall' or 'functionResponse'"));
     }
     parts.extend(reasoning.map(ContentPart::Reasoning));

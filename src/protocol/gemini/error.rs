@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use crate::command_hint::CommandHint;
-use crate::error::ProxyError;
+use crate::error::{Fault, ProxyError};
 use crate::protocol::json::to_raw;
 use crate::protocol::{error_response, openai};
 
@@ -59,7 +59,7 @@ pub(super) fn body(error: &ProxyError, commands: CommandHint) -> String {
     let (status, headers) = openai::error::head(error);
     let message = error_response::message(error, commands);
     let mut details = Vec::new();
-    if let Some(field) = error_response::param(error) {
+    if let Some(field) = field(error) {
         details.push(Detail::BadRequest { field_violations: [FieldViolation { field, description: &message }] });
     }
     details.push(Detail::ErrorInfo { reason: openai::error::code(error).to_ascii_uppercase(), domain: DOMAIN });
@@ -68,6 +68,14 @@ pub(super) fn body(error: &ProxyError, commands: CommandHint) -> String {
     }
     let error = Status { code: status.as_u16(), message: &message, status: status_name(status), details };
     to_raw(&Body { error }).get().to_owned()
+}
+
+/// The field at fault, if it is known.
+fn field(error: &ProxyError) -> Option<&str> {
+    match error {
+        ProxyError::Upstream(failure) if failure.fault == Fault::ContextLength => Some("contents"),
+        _ => error_response::param(error),
+    }
 }
 
 /// The name that Google's API guide has for an HTTP status.

@@ -84,7 +84,7 @@ impl<const STREAMS: bool, const SENDS_EVENTS: bool> Dialect for Endpoint<STREAMS
 
     const NAME: &'static str = "gemini";
     const STREAM_TYPE: &'static str =
-        if SENDS_EVENTS { "text/event-stream" } else { "application/json; charset=UTF-8" };
+        if SENDS_EVENTS { "text/event-stream; charset=utf-8" } else { "application/json; charset=utf-8" };
 
     fn decode(body: &[u8]) -> Result<GeminiRequest<'_>, ProxyError> {
         request::decode(body, Self::FORM)

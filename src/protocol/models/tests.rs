@@ -55,11 +55,13 @@ fn unknown_names_pass_unchanged() {
 }
 
 #[test]
-fn default_and_claude_names_resolve_to_the_default_model() {
+fn default_claude_and_gemini_names_resolve_to_the_default_model() {
     let first = models(&[], None);
     assert_eq!(first.resolve("default"), resolved("gpt-6-sol", None, false));
     assert_eq!(first.resolve("claude-opus-4-5-high"), resolved("gpt-6-sol", Some(Effort::High), false));
+    assert_eq!(first.resolve("gemini-9-pro-low"), resolved("gpt-6-sol", Some(Effort::Low), false));
     let set = models(&[("claude-haiku", "gpt-6-luna-low")], Some("gpt-9-fast"));
+    assert_eq!(set.resolve("gemini-9-flash"), resolved("gpt-9", None, true));
     assert_eq!(set.resolve("claude-sonnet"), resolved("gpt-9", None, true));
     assert_eq!(set.resolve("claude-haiku"), resolved("gpt-6-luna", Some(Effort::Low), false));
     assert_eq!(Models::default().resolve("claude-sonnet"), resolved("claude-sonnet", None, false));

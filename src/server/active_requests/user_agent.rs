@@ -7,7 +7,7 @@
 const MAX_CHARACTERS: usize = 40;
 
 /// Prefixes of `User-Agent` in lower case, and the program's name.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("claude-cli/", "Claude Code"),
     ("codex_cli", "Codex CLI"),
     ("codex_exec", "Codex CLI"),
@@ -19,6 +19,8 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("asyncanthropic/python", "Anthropic for Python"),
     ("anthropic/js", "Anthropic for JavaScript"),
     ("ollama-python/", "Ollama for Python"),
+    ("google-genai-sdk/", "Google Gen AI SDK"),
+    ("geminicli", "Gemini CLI"),
     ("mozilla/", "a web page"),
 ];
 
@@ -44,6 +46,8 @@ mod tests {
             ("codex_cli_rs/0.50.0 (Debian 13; x86_64) xterm", Some("Codex CLI")),
             ("OpenAI/Python 2.8.0", Some("OpenAI for Python")),
             ("AsyncAnthropic/Python 0.75.0", Some("Anthropic for Python")),
+            ("google-genai-sdk/3.6.1 gl-python/3.13", Some("Google Gen AI SDK")),
+            ("GeminiCLI/0.61.0/gpt-6 (linux; x64)", Some("Gemini CLI")),
             ("Mozilla/5.0 (X11; Linux x86_64)", Some("a web page")),
             ("curl/8.5.0", Some("curl")),
             ("my-tool (secret-host)", Some("my-tool")),

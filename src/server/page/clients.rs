@@ -37,7 +37,7 @@ pub(super) fn section(view: &View<'_>) -> Markup {
                 }
             }
             div.recipes {
-                (open_ai(&values)) (anthropic(&values)) (ollama(&values, view.access))
+                (open_ai(&values)) (anthropic(&values)) (gemini(&values)) (ollama(&values, view.access))
                 (test_request(&values, view.access))
             }
         }
@@ -60,6 +60,16 @@ fn anthropic(Values { address, key, .. }: &Values<'_>) -> Markup {
             h3 { "Anthropic’s API" }
             pre { code { "ANTHROPIC_BASE_URL=http://" (address) "\nANTHROPIC_AUTH_TOKEN=" (key) } }
             p { "Names such as " code { "claude-opus-4-8" } " are mapped to a model from the list." }
+        }
+    }
+}
+
+fn gemini(Values { address, key, .. }: &Values<'_>) -> Markup {
+    html! {
+        div {
+            h3 { "Google’s API" }
+            pre { code { "GOOGLE_GEMINI_BASE_URL=http://" (address) "\nGEMINI_API_KEY=" (key) } }
+            p { "Names such as " code { "gemini-3-pro" } " are mapped to a model from the list." }
         }
     }
 }

@@ -239,6 +239,7 @@ fn recipes_fit_the_address_the_model_and_the_keys() {
     for part in [
         "OPENAI_BASE_URL=http://127.0.0.1:9/v1\nOPENAI_API_KEY=anything",
         "ANTHROPIC_BASE_URL=http://127.0.0.1:9\nANTHROPIC_AUTH_TOKEN=anything",
+        "GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:9\nGEMINI_API_KEY=anything",
         "OLLAMA_HOST=http://127.0.0.1:9",
         "&quot;model&quot;: &quot;gpt-6.2-sol&quot;",
         "codex-proxy connect",

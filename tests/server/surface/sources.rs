@@ -9,19 +9,32 @@ use super::table::{endpoints, sections};
 /// A source that reads the members of requests.
 struct Reader {
     file: &'static str,
+    /// The object whose members the source reads; `None` for those of the whole request.
+    object: Option<&'static str>,
     endpoints: &'static [&'static str],
     /// Values and members of objects that the source matches too.
     others: &'static [&'static str],
 }
 
 const READERS: &[Reader] = &[
-    Reader { file: "chat/request.rs", endpoints: &["POST /v1/chat/completions"], others: &["auto", "concise"] },
-    Reader { file: "responses/request.rs", endpoints: &["POST /v1/responses"], others: &["null"] },
-    Reader { file: "completions/request.rs", endpoints: &["POST /v1/completions"], others: &["false"] },
-    Reader { file: "messages/request.rs", endpoints: &["POST /v1/messages"], others: &[] },
-    Reader { file: "ollama/request.rs", endpoints: &["POST /api/chat", "POST /api/generate"], others: &[] },
+    Reader {
+        file: "chat/request.rs",
+        object: None,
+        endpoints: &["POST /v1/chat/completions"],
+        others: &["auto", "concise"],
+    },
+    Reader { file: "responses/request.rs", object: None, endpoints: &["POST /v1/responses"], others: &["null"] },
+    Reader { file: "completions/request.rs", object: None, endpoints: &["POST /v1/completions"], others: &["false"] },
+    Reader { file: "messages/request.rs", object: None, endpoints: &["POST /v1/messages"], others: &[] },
+    Reader {
+        file: "ollama/request.rs",
+        object: None,
+        endpoints: &["POST /api/chat", "POST /api/generate"],
+        others: &[],
+    },
     Reader {
         file: "images/request.rs",
+        object: None,
         endpoints: &["POST /v1/images/generations", "POST /v1/images/edits"],
         others: &[
             "auto", "b64_json", "default", "hd", "high", "jpeg", "low", "max", "medium", "png", "standard", "webp",
@@ -29,7 +42,20 @@ const READERS: &[Reader] = &[
         ],
     },
     Reader {
+        file: "gemini/request.rs",
+        object: None,
+        endpoints: &["POST /v1beta/models/{model}:generateContent"],
+        others: &["priority", "standard", "unspecified"],
+    },
+    Reader {
+        file: "gemini/generation.rs",
+        object: Some("generationConfig"),
+        endpoints: &["POST /v1beta/models/{model}:generateContent"],
+        others: &["includeThoughts", "thinkingBudget", "thinkingLevel"],
+    },
+    Reader {
         file: "audio/request.rs",
+        object: None,
         endpoints: &["POST /v1/audio/transcriptions"],
         others: &["diarized_json", "json", "srt", "text", "verbose_json", "vtt"],
     },
@@ -41,12 +67,17 @@ const SHARED: (&str, &str) = ("upstream_input/parameters/mod.rs", "fn is_samplin
 fn every_member_that_a_request_may_have_is_on_the_page() {
     let sections = sections();
     let mut missing = Vec::new();
-    for Reader { file, endpoints, others } in READERS {
+    for Reader { file, object, endpoints, others } in READERS {
         let listed: BTreeSet<&str> = sections
             .iter()
             .filter(|section| endpoints.contains(&section.endpoint.as_str()))
             .flat_map(|section| section.rows.iter())
-            .map(|row| row.name.split_once('.').map_or(row.name.as_str(), |(object, _)| object))
+            .filter_map(|row| match (object, row.name.split_once('.')) {
+                (Some(object), Some((of, member))) => (*object == of).then_some(member),
+                (None, Some((object, _))) => Some(object),
+                (None, None) => Some(row.name.as_str()),
+                (Some(_), None) => None,
+            })
             .collect();
         let mut read = matched(&source(&format!("src/protocol/{file}")));
         if matches!(*file, "chat/request.rs" | "completions/request.rs") {
@@ -85,6 +116,8 @@ fn every_route_is_on_the_page() {
 
 /// A path with `…` for the rest of it, and without the names of its parameters.
 fn shape(path: &str) -> String {
+    // The router matches methods of the Gemini API without the model in front of them.
+    let path = path.replace("/models:", "/models/{model}:");
     let mut pieces = path.split('{');
     let start = pieces.next().unwrap_or_default().to_owned();
     pieces.fold(start, |path, piece| {
@@ -103,7 +136,9 @@ fn source(path: &str) -> String {
 /// The names that are patterns of a `match`.
 fn matched(source: &str) -> BTreeSet<String> {
     let is_name = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && text.starts_with(|first: char| first.is_ascii_lowercase())
     };
     let is_pattern = |rest: &str| ["|", "=>", "if ", ") =>"].iter().any(|next| rest.trim_start().starts_with(next));
     let patterns = literals(source).into_iter().filter(|(name, rest)| is_name(name) && is_pattern(rest));

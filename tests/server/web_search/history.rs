@@ -47,7 +47,21 @@ async fn the_search_of_a_round_with_client_calls_is_sent_again_with_their_output
         {"type": "function_call", "call_id": "call_2", "name": "look", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "call_2", "output": "seen"},
     ]);
+    let gemini_request = json!({
+        "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
+        "tools": [{"googleSearch": {}}, {"functionDeclarations": [{"name": "look"}]}],
+    });
+    let gemini_history = json!([
+        {"role": "user", "parts": [{"text": "hi"}]},
+        {"role": "model", "parts": [{"functionCall": {"id": "call_2", "name": "look", "args": {}}}]},
+        {"role": "user", "parts": [{"functionResponse": {"id": "call_2", "name": "look", "response": {"output": "seen"}}}]},
+    ]);
     let table = [
+        (
+            "/v1beta/models/gpt-6.2-sol:generateContent",
+            gemini_request.clone(),
+            with(gemini_request, "contents", gemini_history),
+        ),
         ("/v1/chat/completions", chat_request(), with(chat_request(), "messages", chat_history.clone())),
         ("/v1/messages", messages_request(), with(messages_request(), "messages", messages_history)),
         ("/v1/responses", responses_request(), with(responses_request(), "input", responses_history)),
