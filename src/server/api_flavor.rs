@@ -38,6 +38,7 @@ impl ApiFlavor {
         } else if is_below("/v1/messages") || headers.contains_key("anthropic-version") {
             Self::Anthropic
         } else if is_below("/v1beta")
+            || is_below("/upload/v1beta")
             || (is_below("/v1/models") && GOOGLE_HEADERS.iter().any(|name| headers.contains_key(*name)))
         {
             Self::Gemini

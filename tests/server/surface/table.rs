@@ -1,6 +1,6 @@
 //! Reads the tables of `docs/surface.md`.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// An endpoint of an official API, or of this program.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Endpoint {
 pub(crate) struct Section {
     /// Such as `POST /v1/messages`.
     pub(crate) endpoint: String,
+    /// The request that each parameter is added to.
+    pub(crate) request: Value,
     pub(crate) rows: Vec<Parameter>,
 }
 
@@ -56,13 +58,18 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         .collect()
 }
 
+/// The start of the sentence that names the request to add parameters to.
+const REQUEST: &str = "The examples are added to `";
+
 /// The tables with three columns, each below the heading that names its endpoints.
 pub(crate) fn sections() -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for line in PAGE.lines() {
         if let Some(heading) = line.strip_prefix("### ") {
             let named = code_spans(heading).into_iter();
-            sections.extend(named.map(|endpoint| Section { endpoint, rows: Vec::new() }));
+            sections.extend(named.map(|endpoint| Section { endpoint, request: json!({}), rows: Vec::new() }));
+        } else if line.starts_with(REQUEST) {
+            sections.last_mut().unwrap().request = parsed(&code_spans(line)[0]);
         } else if let Some([name, value, outcome]) = cells(line).as_deref()
             && name.starts_with('`')
         {
@@ -74,15 +81,18 @@ pub(crate) fn sections() -> Vec<Section> {
 
 fn parameters(names: &str, value: &str, outcome: &str) -> Vec<Parameter> {
     let values = code_spans(value);
-    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    let others = values.get(1).map(|others| json(others).as_object().unwrap().clone()).unwrap_or_default();
+    let others = values.get(1).map(|others| parsed(others).as_object().unwrap().clone()).unwrap_or_default();
     let parameter = |name: String| Parameter {
         name,
-        value: json(values.first().unwrap_or_else(|| panic!("{names} has no value"))),
+        value: parsed(values.first().unwrap_or_else(|| panic!("{names} has no value"))),
         others: others.clone(),
         outcome: outcome.to_owned(),
     };
     code_spans(names).into_iter().map(parameter).collect()
+}
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// The cells of a table row.
