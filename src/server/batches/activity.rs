@@ -59,6 +59,7 @@ pub(super) struct Obstacle {
 
 #[derive(Debug)]
 struct Pause {
+    /// Empty if the batch has only counted attempts.
     kind: &'static str,
     status: PauseStatus,
     until: Instant,
@@ -109,11 +110,16 @@ impl BatchActivity {
         pause.attempts
     }
 
-    /// Records that a batch goes on.
+    /// Records that a batch goes on, and logs it if its pause was logged.
     pub(super) fn resume(&self, number: i64, id: &str) {
-        if self.pauses().remove(&number).is_some() {
+        if self.forget(number) {
             tracing::info!(batch = id, "batch resumed");
         }
+    }
+
+    /// Forgets the pause of a batch. Returns whether it was logged.
+    pub(super) fn forget(&self, number: i64) -> bool {
+        self.pauses().remove(&number).is_some_and(|pause| !pause.kind.is_empty())
     }
 
     /// The batches that haven't ended.

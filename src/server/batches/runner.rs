@@ -115,7 +115,8 @@ impl BatchRunner {
     /// Does one step for a batch; returns how long it has to wait, if it has.
     async fn step_or_wait(&self, batch: &BatchRecord) -> Option<Duration> {
         let activity = &self.state.batches;
-        if batch.status == BatchStatus::InProgress
+        // A cancelled batch ends at once.
+        if batch.status != BatchStatus::Cancelling
             && let Some(left) = activity.remaining_pause(batch.number)
         {
             return Some(left);
@@ -125,7 +126,11 @@ impl BatchRunner {
         });
         match step {
             Step::Progress => {
-                activity.resume(batch.number, &batch.batch.id);
+                if batch.status == BatchStatus::InProgress {
+                    activity.resume(batch.number, &batch.batch.id);
+                } else {
+                    activity.forget(batch.number);
+                }
                 None
             }
             Step::Blocked(obstacle) => {
