@@ -327,6 +327,22 @@ async fn cancelling_ends_the_running_line_and_keeps_the_finished_ones() {
 }
 
 #[tokio::test]
+async fn a_batch_is_cancelled_without_a_body_and_not_by_a_web_page() {
+    let bench = Bench::with(|launch| launch).await;
+    bench.upstream.on("/responses", Script::silence());
+    let id = create(&bench.proxy, &lines(1)).await;
+    let bare = Ask::new("POST", &format!("/v1/batches/{id}/cancel"));
+    for (name, value) in [("origin", "https://evil.invalid"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
+        assert_eq!(bare.clone().header(name, value).send(&bench.proxy).await.status, 403, "{name}: {value}");
+    }
+    let text = bare.clone().header("content-type", "text/plain").with_content(b"x".to_vec());
+    assert_eq!(text.send(&bench.proxy).await.status, 415);
+    assert_eq!(Ask::new("POST", "/v1/batches").send(&bench.proxy).await.status, 415, "other requests need a body");
+    assert_eq!(bare.send(&bench.proxy).await.status, 200);
+    assert_eq!(ended(&bench.proxy, &id).await["status"], "cancelled");
+}
+
+#[tokio::test]
 async fn the_input_file_of_a_running_batch_can_not_be_deleted() {
     let bench = Bench::with(|launch| launch).await;
     bench.upstream.on("/responses", Script::silence());

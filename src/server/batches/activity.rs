@@ -133,7 +133,7 @@ impl BatchActivity {
             total: batch.counts.total,
             completed: batch.counts.completed,
             failed: batch.counts.failed,
-            paused: pauses.get(&batch.number).map(|pause| pause.status.clone()),
+            paused: pauses.get(&batch.number).filter(|pause| !pause.kind.is_empty()).map(|pause| pause.status.clone()),
         });
         progress.collect()
     }
