@@ -120,14 +120,14 @@ pub(super) fn service(
         credentials: services.tokens.credentials(),
         refusals: Arc::clone(&state.refusals),
     };
-    let router = Router::new()
+    let service = Router::new()
         .fallback(canonical)
         .layer(from_fn(middleware::authorize))
         .layer(from_fn_with_state(services.backend, mark_simulated))
         .layer(from_fn(middleware::catch_panics))
         .layer(from_fn(identify))
         .layer(from_fn_with_state(policy_source, middleware::attach_policy));
-    Routes { router, background, batches }
+    Routes { router: service, background, batches }
 }
 
 /// The settings of the Responses API, and whether requests may run in the background.

@@ -149,15 +149,15 @@ impl FileStore {
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Option<String>), DatabaseError> {
         let path = directory.join(DATABASE);
-        let interrupted = broken(&path, "opening it was interrupted");
+        let interrupted = broken(&path, &"opening it was interrupted");
         let opening = move || {
-            create_private_directory(&directory).map_err(|error| broken(&path, error))?;
+            create_private_directory(&directory).map_err(|error| broken(&path, &error))?;
             let notice = SCHEMA.prepare(&path, clock.now())?;
-            let database = file::connect(&path).map_err(|error| broken(&path, error))?;
+            let database = file::connect(&path).map_err(|error| broken(&path, &error))?;
             let store = Self::new(database, Contents::in_directory(directory), settings, clock);
             // Checks that the database is writable.
-            store.0.expire().map_err(|error| broken(&path, error))?;
-            store.0.delete_orphans().map_err(|error| broken(&path, error))?;
+            store.0.expire().map_err(|error| broken(&path, &error))?;
+            store.0.delete_orphans().map_err(|error| broken(&path, &error))?;
             Ok((store, notice))
         };
         tokio::task::spawn_blocking(opening).await.unwrap_or(Err(interrupted))
@@ -232,7 +232,7 @@ impl FileStore {
     /// Deletes expired files and batches when they are due. Runs until dropped.
     pub async fn delete_expired(&self) {
         loop {
-            let wait = match self.run(|shared| shared.expire()).await {
+            let wait = match self.run(Shared::expire).await {
                 Ok(next) => next.min(EXPIRY_INTERVAL),
                 Err(error) => {
                     tracing::warn!(%error, "expired files can't be deleted");
@@ -297,7 +297,7 @@ impl Shared {
     }
 }
 
-fn broken(path: &Path, cause: impl ToString) -> DatabaseError {
+fn broken(path: &Path, cause: &dyn ToString) -> DatabaseError {
     DatabaseError::Broken { path: path.to_owned(), cause: cause.to_string() }
 }
 

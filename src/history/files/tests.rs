@@ -65,8 +65,8 @@ fn at(line: u64, offset: u64) -> LinePosition {
     LinePosition { line, offset }
 }
 
-fn result(outcome: LineOutcome, text: &str) -> Option<LineResult> {
-    Some(LineResult { outcome, text: text.to_owned() })
+fn result(outcome: LineOutcome, text: &str) -> LineResult {
+    LineResult { outcome, text: text.to_owned() }
 }
 
 fn ids() -> OutputIds {
@@ -198,7 +198,8 @@ async fn a_line_gets_one_result_and_the_files_have_all_of_them() {
         let batch = store.create_batch(&ann(), new_batch("batch_1", "file-1")).await.unwrap();
         assert_eq!((batch.status, batch.next), (BatchStatus::Validating, at(1, 0)));
         store.start_batch(batch.number, 3).await.unwrap();
-        let record = |line, next, outcome, text| store.record_line(batch.number, line, next, result(outcome, text));
+        let record =
+            |line, next, outcome, text| store.record_line(batch.number, line, next, Some(result(outcome, text)));
         record(1, at(2, 2), LineOutcome::Completed, "{1}").await.unwrap();
         record(1, at(2, 2), LineOutcome::Completed, "{again}").await.unwrap();
         record(2, at(3, 4), LineOutcome::Failed, "{2}").await.unwrap();
@@ -232,7 +233,7 @@ async fn a_cancelled_batch_keeps_the_results_it_has() {
         put(&store, "file-1", b"a\nb\n", None).await.unwrap();
         let batch = store.create_batch(&ann(), new_batch("batch_1", "file-1")).await.unwrap();
         store.start_batch(batch.number, 2).await.unwrap();
-        store.record_line(batch.number, 1, at(2, 2), result(LineOutcome::Completed, "{1}")).await.unwrap();
+        store.record_line(batch.number, 1, at(2, 2), Some(result(LineOutcome::Completed, "{1}"))).await.unwrap();
         let other = ResponseOwner::default();
         assert_eq!(store.cancel_batch(&other, "batch_1").await, Err(FileError::NotFound));
         assert_eq!(store.cancel_batch(&ann(), "batch_1").await.unwrap().status, BatchStatus::Cancelling);

@@ -98,7 +98,9 @@ mod tests {
 
     fn fields(pairs: &[(&str, &str)]) -> UploadFields {
         let mut fields = UploadFields::default();
-        pairs.iter().for_each(|(name, text)| fields.read(name, text));
+        for (name, text) in pairs {
+            fields.read(name, text);
+        }
         fields
     }
 
