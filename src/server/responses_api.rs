@@ -14,7 +14,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::api_flavor::{refuse, refuse_unread};
-use super::background::{BackgroundRuns, Run};
+use super::background::{BackgroundRuns, Run, with_run_warnings};
 use super::http_response::{json, json_response};
 use super::item_list::{self, Query, query};
 use super::response_store::ResponseStore;
@@ -48,8 +48,15 @@ impl StoredResponses {
 
     /// Responds with a response; with `from`, with its events from this number on.
     async fn show(&self, extensions: &Extensions, id: &str, from: Option<u64>) -> Result<Response, ProxyError> {
-        if let Some(run) = self.find_run(extensions, id) {
-            return self.runs.show(&run, from);
+        let run = self.find_run(extensions, id);
+        match (&run, from) {
+            (Some(run), Some(from)) => return self.runs.stream(run, from),
+            (Some(run), None) => {
+                if let Some(response) = BackgroundRuns::show(run) {
+                    return Ok(response);
+                }
+            }
+            (None, _) => {}
         }
         let stored = self.find(extensions, id).await?;
         if from.is_some() {
@@ -57,13 +64,17 @@ impl StoredResponses {
                            leave out 'stream'";
             return Err(Refusal::unsupported_value("stream", message));
         }
-        Ok(json_response(StatusCode::OK, Bytes::from(stored.response.clone())))
+        let response = json_response(StatusCode::OK, Bytes::from(stored.response.clone()));
+        Ok(match run {
+            Some(run) => with_run_warnings(response, &run),
+            None => response,
+        })
     }
 
     /// Cancels a response in the background. Returns its object.
     async fn cancel(&self, extensions: &Extensions, id: &str) -> Result<String, ProxyError> {
-        if let Some(run) = self.find_run(extensions, id) {
-            return Ok(BackgroundRuns::cancel(&run));
+        if let Some(object) = self.find_run(extensions, id).and_then(|run| BackgroundRuns::cancel(&run)) {
+            return Ok(object);
         }
         let stored = self.find(extensions, id).await?;
         if background::is_background(&stored.response) {

@@ -54,8 +54,10 @@ impl BackgroundRuns {
     {
         let history = &self.handler.services.history;
         if job.stored == Stored::No {
-            let record = job.request.record(run.owner.clone(), run.id.clone(), job.body.clone(), run.object());
-            history.queue_run(record).await;
+            if let Some(object) = run.object() {
+                let record = job.request.record(run.owner.clone(), run.id.clone(), job.body.clone(), object);
+                history.queue_run(record).await;
+            }
         }
         // Fails if the client has disconnected.
         let _ = written.send(());
@@ -124,7 +126,7 @@ impl BackgroundRuns {
                 match data(&event) {
                     Some(data) => {
                         self.record(run, &event);
-                        object = object.or_else(|| final_object(data, &run.object()));
+                        object = object.or_else(|| final_object(data, &run.object()?));
                     }
                     None if event.starts_with(b"data:") => run.append_to_last(&event),
                     // A keepalive.
@@ -140,14 +142,16 @@ impl BackgroundRuns {
     /// Stores the end of a response.
     async fn settle(&self, run: &Run) {
         let history = &self.handler.services.history;
-        if run.is_deleted() {
-            // The response may have been stored just before it was deleted.
-            if let Err(error) = history.remove(&run.owner, &run.id).await {
-                tracing::warn!(%error, "can't delete a background response");
-            }
-        } else if !is_stored_by_handler(&run.object()) {
-            history.insert(&run.owner, ended_record(run));
+        if let Some(object) = run.object().filter(|object| !is_stored_by_handler(object)) {
+            history.insert(&run.owner, ended_record(run, object));
         }
+        // Checked after the response was stored: it may be deleted at any time.
+        if run.is_deleted()
+            && let Err(error) = history.remove(&run.owner, &run.id).await
+        {
+            tracing::warn!(%error, "can't delete a background response");
+        }
+        run.release_object();
         history.end_run(&run.owner, &run.id).await;
         self.retire(run);
     }

@@ -163,24 +163,25 @@ impl BackgroundRuns {
         registry.runs.get(&(owner.clone(), id.to_owned())).cloned()
     }
 
-    /// The response object of a run; with `from`, its events from this number on.
+    /// Streams the events of a run from this number on.
     ///
     /// # Errors
     /// If the events are no longer recorded.
-    pub(super) fn show(&self, run: &Arc<Run>, from: Option<u64>) -> Result<Response, ProxyError> {
-        let mut response = match from {
-            None => json_response(http::StatusCode::OK, Bytes::from(run.object())),
-            Some(_) if !run.has_events() => return Err(event_stream::lost()),
-            Some(from) => self.follow(run, from),
-        };
-        if let Some(warnings) = run.warnings() {
-            response.headers_mut().insert("x-proxy-warnings", warnings);
+    pub(super) fn stream(&self, run: &Arc<Run>, from: u64) -> Result<Response, ProxyError> {
+        if !run.has_events() {
+            return Err(event_stream::lost());
         }
-        Ok(response)
+        Ok(with_run_warnings(self.follow(run, from), run))
     }
 
-    /// Cancels a response, and returns its object. Does nothing if it has ended.
-    pub(super) fn cancel(run: &Run) -> String {
+    /// Responds with the response object of a run; `None` if the response store has it.
+    pub(super) fn show(run: &Run) -> Option<Response> {
+        let response = json_response(http::StatusCode::OK, Bytes::from(run.object()?));
+        Some(with_run_warnings(response, run))
+    }
+
+    /// Cancels a response, and returns its object; `None` if the response store has it. Does nothing if it has ended.
+    pub(super) fn cancel(run: &Run) -> Option<String> {
         run.force_end(&ForcedEnd::Cancelled);
         run.cancel.cancel();
         run.object()
@@ -202,7 +203,7 @@ impl BackgroundRuns {
                 let ended =
                     Run::new(run.owner.clone(), run.id.clone(), run.object.clone(), self.event_memory.reserve());
                 ended.force_end(&ForcedEnd::Interrupted);
-                history.insert(&run.owner, ended_record(&ended));
+                history.insert(&run.owner, ended_record(&ended, ended.object().unwrap_or_default()));
             }
             history.end_run(&run.owner, &run.id).await;
         }
@@ -237,9 +238,10 @@ impl BackgroundRuns {
 
     /// Keeps the events of a run that has ended.
     fn retire(&self, run: &Run) {
-        if !run.is_deleted() {
-            let mut registry = self.registry();
-            registry.ended.push_back(((run.owner.clone(), run.id.clone()), Instant::now()));
+        let key = (run.owner.clone(), run.id.clone());
+        let mut registry = self.registry();
+        if registry.runs.contains_key(&key) {
+            registry.ended.push_back((key, Instant::now()));
             registry.prune();
         }
     }
@@ -287,15 +289,23 @@ enum Stored {
 }
 
 /// What is stored of a run that the handler hasn't stored: its response object.
-fn ended_record(run: &Run) -> ResponseRecord {
+fn ended_record(run: &Run, response: String) -> ResponseRecord {
     ResponseRecord {
         id: run.id.clone(),
         input: Vec::new(),
         output: Vec::new(),
-        response: run.object(),
+        response,
         cache_key: String::new(),
         account: None,
     }
+}
+
+/// Adds the warnings that the response would have had in the foreground.
+pub(super) fn with_run_warnings(mut response: Response, run: &Run) -> Response {
+    if let Some(warnings) = run.warnings() {
+        response.headers_mut().insert("x-proxy-warnings", warnings);
+    }
+    response
 }
 
 /// Whether the handler has stored a response with this object.

@@ -16,10 +16,10 @@ use crate::server::response_stream::CHUNK_BYTES;
 /// A response in the background, from its creation until an hour after its end.
 #[derive(Debug)]
 pub(in crate::server) struct Run {
-    pub(in crate::server) owner: ResponseOwner,
-    pub(in crate::server) id: String,
+    pub(super) owner: ResponseOwner,
+    pub(super) id: String,
     /// Cancelled by the client.
-    pub(in crate::server) cancel: CancellationToken,
+    pub(super) cancel: CancellationToken,
     state: Mutex<RunState>,
     /// Changes with the state.
     changed: watch::Sender<()>,
@@ -27,8 +27,8 @@ pub(in crate::server) struct Run {
 
 #[derive(Debug)]
 struct RunState {
-    /// The current response object.
-    object: String,
+    /// The current response object; `None` once the response store has the final one.
+    object: Option<String>,
     /// The value of `x-proxy-warnings` that the response would have had in the foreground.
     warnings: Option<HeaderValue>,
     progress: Progress,
@@ -55,7 +55,7 @@ struct RecordedEvents {
 
 /// The events of a run from some number on.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::server) enum NextEvents {
+pub(super) enum NextEvents {
     /// Encoded events, and the number of the one after them.
     Some(Bytes, u64),
     /// There are none yet.
@@ -71,14 +71,14 @@ const EVENT_BYTES: usize = 64;
 
 impl Run {
     /// A run with this response object, which is queued. `memory` is for its events.
-    pub(in crate::server) fn new(owner: ResponseOwner, id: String, object: String, memory: Reservation) -> Self {
+    pub(super) fn new(owner: ResponseOwner, id: String, object: String, memory: Reservation) -> Self {
         let state = RunState {
             warnings: None,
             progress: Progress::Open,
             next_number: 0,
             events: Some(RecordedEvents { events: Vec::new(), bytes: 0, memory }),
             is_deleted: false,
-            object,
+            object: Some(object.clone()),
         };
         let run = Self {
             owner,
@@ -87,7 +87,7 @@ impl Run {
             state: Mutex::new(state),
             changed: watch::Sender::new(()),
         };
-        for event in queued_events(&run.object()) {
+        for event in queued_events(&object) {
             if !run.record(&event) {
                 run.lose(&event);
             }
@@ -95,93 +95,101 @@ impl Run {
         run
     }
 
-    /// The current response object.
-    pub(in crate::server) fn object(&self) -> String {
+    /// The current response object; `None` once the response store has the final one.
+    pub(super) fn object(&self) -> Option<String> {
         self.state().object.clone()
     }
 
-    pub(in crate::server) fn warnings(&self) -> Option<HeaderValue> {
+    /// Releases the response object, which the response store has now.
+    pub(super) fn release_object(&self) {
+        self.state().object = None;
+    }
+
+    pub(super) fn warnings(&self) -> Option<HeaderValue> {
         self.state().warnings.clone()
     }
 
-    pub(in crate::server) fn set_warnings(&self, warnings: Option<HeaderValue>) {
+    pub(super) fn set_warnings(&self, warnings: Option<HeaderValue>) {
         self.state().warnings = warnings;
     }
 
-    /// Records that the backend has the request.
-    pub(in crate::server) fn begin(&self) {
+    /// Records that the run has started.
+    pub(super) fn begin(&self) {
         let mut state = self.state();
-        state.object = with_status(&state.object, "in_progress");
+        state.object = state.object.as_deref().map(|object| with_status(object, "in_progress"));
     }
 
     pub(in crate::server) fn is_ended(&self) -> bool {
         self.state().progress == Progress::Ended
     }
 
-    pub(in crate::server) fn is_deleted(&self) -> bool {
+    pub(super) fn is_deleted(&self) -> bool {
         self.state().is_deleted
     }
 
-    pub(in crate::server) fn mark_deleted(&self) {
+    pub(super) fn mark_deleted(&self) {
         self.state().is_deleted = true;
     }
 
     /// Whether the events are still recorded.
-    pub(in crate::server) fn has_events(&self) -> bool {
+    pub(super) fn has_events(&self) -> bool {
         self.state().events.is_some()
     }
 
     /// Records an event. Returns whether there was memory for it. Ignores events after the end.
-    pub(in crate::server) fn record(&self, event: &Bytes) -> bool {
+    pub(super) fn record(&self, event: &Bytes) -> bool {
         let is_recorded = self.state().record(event);
         self.notify();
         is_recorded
     }
 
     /// Stops recording, for lack of memory for this event.
-    pub(in crate::server) fn lose(&self, event: &Bytes) {
+    pub(super) fn lose(&self, event: &Bytes) {
         self.state().lose(event);
         self.notify();
     }
 
     /// Deletes the recorded events. Returns whether there were any.
-    pub(in crate::server) fn forget_events(&self) -> bool {
+    pub(super) fn forget_events(&self) -> bool {
         let had_events = self.state().events.take().is_some();
         self.notify();
         had_events
     }
 
     /// Ends the run with the final response object, after its last event. Does nothing if it has ended.
-    pub(in crate::server) fn end(&self, object: String) {
+    pub(super) fn end(&self, object: String) {
         let mut state = self.state();
         if state.progress == Progress::Open {
-            (state.progress, state.object) = (Progress::Ended, object);
+            (state.progress, state.object) = (Progress::Ended, Some(object));
         }
         drop(state);
         self.notify();
     }
 
     /// Ends the run without a terminal event of the backend. Does nothing if it has ended.
-    pub(in crate::server) fn force_end(&self, end: &ForcedEnd<'_>) {
+    pub(super) fn force_end(&self, end: &ForcedEnd<'_>) {
         let mut state = self.state();
-        if state.progress == Progress::Open {
-            let (object, event) = forced_end(&state.object, end, state.next_number, command_hint::current());
+        if state.progress == Progress::Open
+            && let Some(object) = &state.object
+        {
+            let (object, event) = forced_end(object, end, state.next_number, command_hint::current());
             if !state.record(&event) {
                 state.lose(&event);
             }
-            (state.progress, state.object) = (Progress::Ended, object);
+            (state.progress, state.object) = (Progress::Ended, Some(object));
         }
         drop(state);
         self.notify();
     }
 
     /// Ends the streams of the run, which a later process will start.
-    pub(in crate::server) fn close(&self) {
-        self.end(self.object());
+    pub(super) fn close(&self) {
+        self.state().progress = Progress::Ended;
+        self.notify();
     }
 
     /// Adds a terminating mark that isn't an event, such as `[DONE]`, to the last event.
-    pub(in crate::server) fn append_to_last(&self, mark: &Bytes) {
+    pub(super) fn append_to_last(&self, mark: &Bytes) {
         let mut state = self.state();
         if let Some(last) = state.events.as_mut().and_then(|recorded| recorded.events.last_mut()) {
             *last = [last.as_ref(), mark].concat().into();
@@ -189,7 +197,7 @@ impl Run {
     }
 
     /// The events from this number on, up to the size of a chunk.
-    pub(in crate::server) fn events_from(&self, number: u64) -> NextEvents {
+    pub(super) fn events_from(&self, number: u64) -> NextEvents {
         let state = self.state();
         let Some(RecordedEvents { events, .. }) = &state.events else { return NextEvents::Lost };
         let start = usize::try_from(number).unwrap_or(usize::MAX);
@@ -210,7 +218,7 @@ impl Run {
     }
 
     /// Reports changes of the state.
-    pub(in crate::server) fn changes(&self) -> watch::Receiver<()> {
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
@@ -274,7 +282,7 @@ mod tests {
         assert!(run.record(&Bytes::from_static(b"event: x\n\n")));
         assert_eq!(run.events_from(2), NextEvents::Some(Bytes::from_static(b"event: x\n\n"), 3));
         run.end("{}".to_owned());
-        assert_eq!((run.events_from(3), run.object().as_str()), (NextEvents::Ended, "{}"));
+        assert_eq!((run.events_from(3), run.object().as_deref()), (NextEvents::Ended, Some("{}")));
         assert!(matches!(run.events_from(1), NextEvents::Some(_, 3)));
         assert_eq!(run.events_from(u64::MAX), NextEvents::Ended);
     }
@@ -285,7 +293,7 @@ mod tests {
         run.force_end(&ForcedEnd::Cancelled);
         run.end("{}".to_owned());
         run.force_end(&ForcedEnd::Interrupted);
-        assert!(has_status(&run.object(), "cancelled"));
+        assert!(has_status(&run.object().unwrap(), "cancelled"));
         assert!(matches!(run.events_from(2), NextEvents::Some(_, 3)));
     }
 
@@ -297,6 +305,6 @@ mod tests {
         run.lose(&large);
         assert_eq!((run.events_from(0), budget.used_bytes()), (NextEvents::Lost, 0));
         run.force_end(&ForcedEnd::Interrupted);
-        assert!(has_status(&run.object(), "failed") && !run.forget_events());
+        assert!(has_status(&run.object().unwrap(), "failed") && !run.forget_events());
     }
 }
