@@ -170,14 +170,14 @@ pub(super) async fn input_items(
 
 /// The page of input items that the query selects. An item without an id gets one that is the same each time.
 fn input_page(stored: &ResponseRecord, query: &Query<'_>) -> Result<Response, ProxyError> {
-    let shown = |(index, (id, item)): (usize, &Item)| match id {
-        Some(id) => (id.clone(), item.clone()),
-        None => {
-            let digest = Sha256::digest(format!("{} {index}", stored.id));
-            let id = item_list::new_id(item, &format!("{digest:.32x}"));
-            let item = item_list::with_id(item, &id);
-            (id, item)
+    let shown = |(index, (id, item)): (usize, &Item)| {
+        if let Some(id) = id {
+            return (id.clone(), item.clone());
         }
+        let digest = Sha256::digest(format!("{} {index}", stored.id));
+        let id = item_list::new_id(item, &format!("{digest:.32x}"));
+        let item = item_list::with_id(item, &id);
+        (id, item)
     };
     item_list::page(stored.input.iter().enumerate().map(shown).collect(), query)
 }

@@ -172,20 +172,16 @@ fn conversation<'a>(
 /// The stored items that the request continues from.
 fn earlier_items(request: &mut ResponsesRequest<'_>) -> Result<Vec<Box<RawValue>>, ProxyError> {
     let resolved = &mut request.resolved;
-    match (&request.previous_response_id, &request.conversation) {
-        (None, None) => Ok(Vec::new()),
-        (Some(id), _) => match &mut resolved.response {
-            Some(earlier) => Ok(std::mem::take(&mut earlier.items)),
-            None => {
-                let message = format!("Previous response with id '{id}' not found.");
-                Err(Refusal::coded("previous_response_not_found", "previous_response_id", message))
-            }
-        },
-        (None, Some(id)) => match &mut resolved.conversation {
-            Some(earlier) => Ok(std::mem::take(&mut earlier.items)),
-            None => Err(Refusal::unknown("Conversation", id, Some("conversation"))),
-        },
-    }
+    let (earlier, unknown) = match (&request.previous_response_id, &request.conversation) {
+        (None, None) => return Ok(Vec::new()),
+        (Some(id), _) => {
+            let message = format!("Previous response with id '{id}' not found.");
+            let unknown = Refusal::coded("previous_response_not_found", "previous_response_id", message);
+            (&mut resolved.response, unknown)
+        }
+        (None, Some(id)) => (&mut resolved.conversation, Refusal::unknown("Conversation", id, Some("conversation"))),
+    };
+    earlier.as_mut().map(|earlier| std::mem::take(&mut earlier.items)).ok_or(unknown)
 }
 
 fn empty_input() -> ProxyError {

@@ -53,11 +53,9 @@ impl BackgroundRuns {
         F: Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send,
     {
         let history = &self.handler.services.history;
-        if job.stored == Stored::No {
-            if let Some(object) = run.object() {
-                let record = job.request.record(run.owner.clone(), run.id.clone(), job.body.clone(), object);
-                history.queue_run(record).await;
-            }
+        if let Some(object) = run.object().filter(|_| job.stored == Stored::No) {
+            let record = job.request.record(run.owner.clone(), run.id.clone(), job.body.clone(), object);
+            history.queue_run(record).await;
         }
         // Fails if the client has disconnected.
         let _ = written.send(());

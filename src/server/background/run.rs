@@ -72,13 +72,14 @@ const EVENT_BYTES: usize = 64;
 impl Run {
     /// A run with this response object, which is queued. `memory` is for its events.
     pub(super) fn new(owner: ResponseOwner, id: String, object: String, memory: Reservation) -> Self {
+        let first_events = queued_events(&object);
         let state = RunState {
             warnings: None,
             progress: Progress::Open,
             next_number: 0,
             events: Some(RecordedEvents { events: Vec::new(), bytes: 0, memory }),
             is_deleted: false,
-            object: Some(object.clone()),
+            object: Some(object),
         };
         let run = Self {
             owner,
@@ -87,7 +88,7 @@ impl Run {
             state: Mutex::new(state),
             changed: watch::Sender::new(()),
         };
-        for event in queued_events(&object) {
+        for event in first_events {
             if !run.record(&event) {
                 run.lose(&event);
             }
