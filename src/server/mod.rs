@@ -26,6 +26,7 @@ mod document;
 mod file_inputs;
 mod files;
 mod form_stream;
+mod gemini;
 mod guarded_body;
 mod handler;
 mod health;

@@ -86,8 +86,7 @@ impl CanonicalPath {
                     model = Some(PathModel(percent_decode_str(name).decode_utf8_lossy().into_owned()));
                     3
                 }
-                ["backend-api", "codex", ..] | ["openai", "v1", ..] => 2,
-                ["v1beta" | "v1alpha", "openai", ..] => 2,
+                ["backend-api", "codex", ..] | ["openai", "v1", ..] | ["v1beta" | "v1alpha", "openai", ..] => 2,
                 ["v1beta" | "v1alpha", ..] => {
                     is_beta = true;
                     1

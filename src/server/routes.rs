@@ -33,12 +33,12 @@ use super::side_request::SideEndpoint;
 use super::state::ServerState;
 use super::websocket::WebSocketHandler;
 use super::{
-    Backend, Services, Settings, health, metrics, models, ollama_models, page, paths, responses_api, unsupported, usage,
+    Backend, Services, Settings, gemini, health, metrics, models, ollama_models, page, paths, responses_api,
+    unsupported, usage,
 };
-use crate::error::{ProxyError, Refusal};
+use crate::error::ProxyError;
 use crate::protocol::chat::Chat;
 use crate::protocol::completions::Completions;
-use crate::protocol::gemini;
 use crate::protocol::images::Operation;
 use crate::protocol::messages::Messages;
 use crate::protocol::ollama;
@@ -89,7 +89,7 @@ pub(super) fn service(
     let routes = Router::new()
         .merge(messages_routes(&chat))
         .merge(ollama_routes(&chat))
-        .merge(gemini_routes(&chat))
+        .merge(gemini::routes(&chat))
         .merge(chat_routes(chat))
         .merge(conversation_routes(&responses))
         .merge(responses_routes(sockets, responses, &background))
@@ -247,43 +247,6 @@ fn ollama_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
         .route("/api/version", only("GET, HEAD", get(ollama_models::version)))
 }
 
-/// The Gemini API. The canonical path has the method only; the model is attached to the request.
-fn gemini_routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
-    // Clients of this API send reasoning back themselves.
-    let generate = base.for_dialect::<gemini::Generate>(Arc::new(base.options.common()), ReasoningReplay::Off);
-    let options = || Arc::clone(&generate.options);
-    let array = base.for_dialect::<gemini::StreamArray>(options(), ReasoningReplay::Off);
-    let events = base.for_dialect::<gemini::StreamEvents>(options(), ReasoningReplay::Off);
-    let counter = generate.clone();
-    let stream = move |request: Request| {
-        let (array, events) = (array.clone(), events.clone());
-        async move {
-            match stream_form(request.uri().query().unwrap_or_default()) {
-                Ok(gemini::Form::Events) => events.handle(request).await,
-                Ok(gemini::Form::Array | gemini::Form::Document) => array.handle(request).await,
-                Err(error) => refuse_unread(&error, request).await,
-            }
-        }
-    };
-    let generate = move |request: Request| generate.clone().handle(request);
-    Router::new()
-        .route("/v1beta/models:generateContent", only("POST", post(generate)))
-        .route("/v1beta/models:streamGenerateContent", only("POST", post(stream)))
-        .route("/v1beta/models:countTokens", only("POST", post(move |request: Request| counter.clone().count(request))))
-        .route("/v1beta/models", only("GET, HEAD", get(models::list)))
-        .route("/v1beta/models/{*id}", only("GET, HEAD", get(models::retrieve)))
-}
-
-/// The form of a stream that the query parameter `alt` selects.
-fn stream_form(query: &str) -> Result<gemini::Form, ProxyError> {
-    let alt = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| matches!(&**name, "alt" | "$alt"));
-    match alt.as_ref().map_or("json", |(_, value)| value) {
-        "sse" => Ok(gemini::Form::Events),
-        "json" | "" => Ok(gemini::Form::Array),
-        _ => Err(Refusal::unsupported_value("alt", "alt: must be 'sse' or 'json'")),
-    }
-}
-
 /// The backend's other endpoints, for Codex clients.
 fn relay_routes(handler: &Handler<Responses>) -> Router<Arc<Services>> {
     let relayed = |relay| {
@@ -342,7 +305,7 @@ fn batch_routes(batches: Batches) -> Router<Arc<Services>> {
 }
 
 /// Completes a route: other methods get 405 with the list of allowed ones.
-fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRouter<Arc<Services>> {
+pub(super) fn only(allowed: &'static str, route: MethodRouter<Arc<Services>>) -> MethodRouter<Arc<Services>> {
     route.fallback(move |request: Request| async move {
         let method = request.method().to_string();
         refuse_unread(&ProxyError::MethodNotAllowed { method, allowed: allowed.to_owned() }, request).await

@@ -1,7 +1,10 @@
 //! The Gemini API over HTTP: keys, errors, both forms of streams, models and token counts.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
+use crate::cases::{Case, answered_cases_of};
 use crate::fake::{Gate, Script};
 use crate::wire::{Answer, Ask};
 use crate::{ADDED, BEGUN, Bench, COMPLETED, CREATED, DELTA, SECOND, WHOLE, begun, with};
@@ -70,6 +73,48 @@ async fn each_spelling_of_the_path_gives_the_document() {
         );
         let sent = sent(&bench);
         assert_eq!((&sent["model"], &sent["input"][0]["content"][0]["text"]), (&json!("gpt-5.5"), &json!("hi")));
+    }
+}
+
+/// A chunk or document without estimated values.
+fn comparable(case: &Case, mut value: Value) -> Value {
+    for member in ["promptTokenCount", "candidatesTokenCount", "totalTokenCount"] {
+        let count = value.get_mut("usageMetadata").and_then(|usage| usage.get_mut(member));
+        if let Some(count) = count.filter(|count| case.has_guess() && count.is_u64()) {
+            *count = json!(0);
+        }
+    }
+    value
+}
+
+async fn assert_comes_back(bench: &Bench, case: &Case) {
+    let path = |method: &str| format!("/v1beta/models/gpt-5.4:{method}");
+    let written = case.client_sse.as_deref().unwrap().split_terminator("\n\n");
+    let written: Vec<Value> =
+        written.map(|event| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap()).collect();
+    for method in ["streamGenerateContent", "streamGenerateContent?alt=sse"] {
+        let answer = Ask::post(&path(method), &case.request).send(&bench.proxy).await;
+        let reported: Vec<Value> = chunks(&answer).into_iter().map(|chunk| comparable(case, chunk)).collect();
+        assert_eq!(reported, written, "{} {method}", case.name);
+    }
+    let whole = Ask::post(&path("generateContent"), &case.request).send(&bench.proxy).await;
+    assert_eq!(u64::from(whole.status), case.document_status(), "{}", case.name);
+    assert_eq!(comparable(case, whole.json()), case.client_json, "{}", case.name);
+    let reported: BTreeSet<&str> =
+        whole.header("x-proxy-warnings").split(", ").filter(|token| !token.is_empty()).collect();
+    let wanted = case.meta["warnings"].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect();
+    assert!(whole.status != 200 || reported == wanted, "{}: {reported:?}", case.name);
+}
+
+#[tokio::test]
+async fn every_case_is_returned_as_expected() {
+    let usual = Bench::new().await;
+    let enforcing = Bench::with(|launch| launch.setting("chat.token_limit", "enforce")).await;
+    for case in answered_cases_of("gemini", 18) {
+        let bench = if case.meta["options"]["token_limit"] == "enforce" { &enforcing } else { &usual };
+        bench.upstream.replace("/responses", Script::stream(&[]).chunk(&case.upstream_sse).end());
+        assert_comes_back(bench, &case).await;
+        assert_eq!(sent(bench)["model"], "gpt-5.4", "{}: the path names the model", case.name);
     }
 }
 

@@ -18,11 +18,11 @@ const DOMAIN: &str = "codex-proxy";
 
 #[derive(Serialize)]
 struct Body<'e> {
-    error: Status<'e>,
+    error: ErrorObject<'e>,
 }
 
 #[derive(Serialize)]
-struct Status<'e> {
+struct ErrorObject<'e> {
     code: u16,
     message: &'e str,
     status: &'static str,
@@ -66,7 +66,7 @@ pub(super) fn body(error: &ProxyError, commands: CommandHint) -> String {
     if let Some(seconds) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) {
         details.push(Detail::RetryInfo { retry_delay: format!("{seconds}s") });
     }
-    let error = Status { code: status.as_u16(), message: &message, status: status_name(status), details };
+    let error = ErrorObject { code: status.as_u16(), message: &message, status: status_name(status), details };
     to_raw(&Body { error }).get().to_owned()
 }
 

@@ -4,6 +4,8 @@
 //! a candidate with at least one part, because the chats of the official SDKs drop a reply with a chunk that has none.
 //! A reply that failed ends with an object whose first member is `error`: the SDKs recognize it by that.
 
+use std::fmt::Write as _;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::document::DocumentDraft;
@@ -14,6 +16,8 @@ use crate::error::ProxyError;
 use crate::protocol::codex::Usage;
 use crate::protocol::json::quoted;
 use crate::protocol::reply::{Encoder, ResponseMeta};
+
+const GROWS: &str = "writing to a growing string can't fail";
 
 /// One chunk of a reply. Texts are escaped, names and ids are not. "Rendered" means JSON.
 #[derive(Clone, Copy, Debug)]
@@ -127,10 +131,10 @@ impl ChunkEnd<'_> {
         let mut usage = format!(r#"{{"promptTokenCount":{input_tokens},"candidatesTokenCount":{candidates}"#);
         for (name, tokens) in [("thoughtsTokenCount", reasoning_tokens), ("cachedContentTokenCount", cached_tokens)] {
             if tokens > 0 {
-                usage.push_str(&format!(r#","{name}":{tokens}"#));
+                write!(usage, r#","{name}":{tokens}"#).expect(GROWS);
             }
         }
-        usage.push_str(&format!(r#","totalTokenCount":{total_tokens}}}"#));
+        write!(usage, r#","totalTokenCount":{total_tokens}}}"#).expect(GROWS);
         usage
     }
 }
@@ -151,7 +155,7 @@ impl ChunkEncoder {
     pub(super) fn new(options: &ReplyOptions, response: &ResponseMeta) -> Self {
         let mut tail = format!(r#","modelVersion":{}"#, quoted(&options.model));
         if !response.id.is_empty() {
-            tail.push_str(&format!(r#","responseId":{}"#, quoted(&response.id)));
+            write!(tail, r#","responseId":{}"#, quoted(&response.id)).expect(GROWS);
         }
         tail.push('}');
         Self {
@@ -176,16 +180,9 @@ impl ChunkEncoder {
         }
         let mut wire = BytesMut::new();
         wire.put_slice(b"data: ");
-        self.put_part(&Part { content: PartContent::Text(""), signature: None }, "", &mut wire);
+        put_candidate(&Part { content: PartContent::Text(""), signature: None }, "", &mut wire);
         put(&[&self.tail, "\n\n"], &mut wire);
         wire.freeze()
-    }
-
-    /// Writes a chunk up to its usage.
-    fn put_part(&self, part: &Part<'_>, members: &str, wire: &mut BytesMut) {
-        wire.put_slice(br#"{"candidates":[{"content":{"parts":["#);
-        part.write(wire);
-        put(&[r#"],"role":"model"}"#, members, r#","index":0}]"#], wire);
     }
 
     fn begin(&mut self, wire: &mut BytesMut) {
@@ -214,12 +211,12 @@ impl Encoder for ChunkEncoder {
         self.begin(wire);
         match chunk {
             Chunk::Part(part) => {
-                self.put_part(part, "", wire);
+                put_candidate(part, "", wire);
                 put(&[&self.tail], wire);
             }
             Chunk::End(end) => {
                 let nothing = Part { content: PartContent::Text(""), signature: None };
-                self.put_part(&nothing, &end.candidate_members(), wire);
+                put_candidate(&nothing, &end.candidate_members(), wire);
                 put(&[r#","usageMetadata":"#, &end.usage_metadata(), &self.tail], wire);
             }
             Chunk::Failed(error) => put(&[&error::body(error, self.commands)], wire),
@@ -232,6 +229,14 @@ impl Encoder for ChunkEncoder {
     }
 }
 
+/// Writes a chunk up to its usage. `members` are those of the candidate after its content.
+fn put_candidate(part: &Part<'_>, members: &str, wire: &mut BytesMut) {
+    wire.put_slice(br#"{"candidates":[{"content":{"parts":["#);
+    part.write(wire);
+    put(&[r#"],"role":"model"}"#, members, r#","index":0}]"#], wire);
+}
+
+/// Writes the pieces of JSON text.
 pub(super) fn put(pieces: &[&str], out: &mut impl BufMut) {
     for piece in pieces {
         out.put_slice(piece.as_bytes());

@@ -14,12 +14,12 @@ const DEFAULT_FILE_NAME: &str = "document.pdf";
 /// Reads an image or a PDF.
 pub(super) fn read<'a>(blob: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
     let members = blob.object()?;
-    let (mut media_type, mut data, mut file_name) = (None, None, None);
+    let (mut media_type, mut data, mut display_name) = (None, None, None);
     for (name, field) in fields(blob, &members) {
         match &*name {
             "mimeType" => media_type = Some(field.text()?.to_ascii_lowercase()),
             "data" => data = Some(in_standard_alphabet(without_white_space(field.json_text()?))),
-            "displayName" => file_name = Some(field.text()?).filter(|name| !name.is_empty()),
+            "displayName" => display_name = Some(field.text()?).filter(|name| !name.is_empty()),
             _ => {}
         }
     }
@@ -29,7 +29,7 @@ pub(super) fn read<'a>(blob: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
         return Ok(Part::InputImage { image_url: url, detail: Cow::Borrowed("auto") });
     }
     if media_type == "application/pdf" {
-        let filename = file_name.unwrap_or(Cow::Borrowed(DEFAULT_FILE_NAME));
+        let filename = display_name.unwrap_or(Cow::Borrowed(DEFAULT_FILE_NAME));
         return Ok(Part::InputFile { filename, file_data: url });
     }
     let message = format!("{blob}: data of type '{media_type}' is not supported by this proxy, only images and PDFs");

@@ -1,7 +1,9 @@
-//! Converts schemas in Google's form, a subset of OpenAPI 3.0 schemas, to JSON schemas.
+//! Converts schemas in Google's form, a subset of `OpenAPI` 3.0 schemas, to JSON schemas.
 //!
 //! Google's schemas have types in upper case, `nullable` in place of the type `null`, and numbers that the SDKs write as
 //! strings. Everything else is kept, in the same order.
+
+use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
@@ -39,7 +41,7 @@ fn write_schema(schema: &Value<'_>, json: &mut String) {
         "type" => write_type(value.text(), is_nullable, json),
         name if SCHEMA_KEYWORDS.contains(&name) => write_schema(value, json),
         name if SCHEMA_MAP_KEYWORDS.contains(&name) => write_map(value, json),
-        name if COUNTS.contains(&name) => json.push_str(value.text().trim_matches('"')),
+        name if COUNTS.contains(&name) => json.push_str(&count(value).unwrap_or_default()),
         _ => json.push_str(value.text()),
     });
 }
@@ -48,8 +50,15 @@ fn is_kept(name: &str, value: &Value<'_>) -> bool {
     let is_dropped = DROPPED.contains(&name)
         || (name == "format" && DROPPED_FORMATS.contains(&value.text()))
         || (name == "type" && value.text() == r#""TYPE_UNSPECIFIED""#)
-        || (COUNTS.contains(&name) && value.text().trim_matches('"').parse::<u64>().is_err());
+        || (COUNTS.contains(&name) && count(value).is_none());
     !is_dropped
+}
+
+/// The JSON of a count, which may be written as a string. `None` if the string is not a number.
+fn count<'v>(value: &Value<'v>) -> Option<Cow<'v, str>> {
+    let Some(digits) = value.text().strip_prefix('"') else { return Some(Cow::Borrowed(value.text())) };
+    let number: u64 = digits.trim_end_matches('"').parse().ok()?;
+    Some(Cow::Owned(number.to_string()))
 }
 
 fn write_list(list: &Value<'_>, json: &mut String) {
@@ -94,8 +103,42 @@ fn write_object<'v, N: AsRef<str>>(
 fn write_type(kind: &str, is_nullable: bool, json: &mut String) {
     let kind = kind.to_ascii_lowercase();
     if is_nullable && kind.starts_with('"') {
-        json.push_str(&format!(r#"[{kind},"null"]"#));
+        json.extend(["[", &kind, r#","null"]"#]);
     } else {
         json.push_str(&kind);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::to_json_schema;
+
+    #[test]
+    fn google_s_schemas_become_json_schemas_in_the_same_order() {
+        for (schema, expected) in [
+            (r#"{"type":"STRING","nullable":true}"#, r#"{"type":["string","null"]}"#),
+            (r#"{"type":"TYPE_UNSPECIFIED","description":"x"}"#, r#"{"description":"x"}"#),
+            (r#"{"min_items":"007","maxItems":3,"minLength":"x"}"#, r#"{"minItems":7,"maxItems":3}"#),
+            (r#"{"format":"int64","type":"INTEGER"}"#, r#"{"type":"integer"}"#),
+            (r#"{"format":"date-time","enum":["STRING"]}"#, r#"{"format":"date-time","enum":["STRING"]}"#),
+            (
+                r#"{"properties":{"b_c":{"type":"OBJECT"},"nullable":{"type":"BOOLEAN"}},"property_ordering":["b_c"]}"#,
+                r#"{"properties":{"b_c":{"type":"object"},"nullable":{"type":"boolean"}}}"#,
+            ),
+            (
+                r#"{"any_of":[{"type":"NULL"},{"items":{"type":"NUMBER"}}]}"#,
+                r#"{"anyOf":[{"type":"null"},{"items":{"type":"number"}}]}"#,
+            ),
+            (
+                r#"{"type":["string","null"],"additionalProperties":false}"#,
+                r#"{"type":["string","null"],"additionalProperties":false}"#,
+            ),
+            ("{}", "{}"),
+        ] {
+            let schema: &RawValue = serde_json::from_str(schema).unwrap();
+            assert_eq!(to_json_schema(schema).get(), expected, "{schema}");
+        }
     }
 }

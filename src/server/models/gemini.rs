@@ -1,7 +1,5 @@
 //! The model list in the format of the Gemini API: pages, from a token.
 
-use std::borrow::Cow;
-
 use serde::Serialize;
 
 use crate::error::{ProxyError, Refusal};
@@ -70,7 +68,7 @@ pub(super) fn page<'m>(named: &[(&'m str, &'m Model)], query: &[u8]) -> Result<M
     })
 }
 
-fn position(token: &Cow<'_, str>, count: usize) -> Result<usize, ProxyError> {
+fn position(token: &str, count: usize) -> Result<usize, ProxyError> {
     let complaint = || Refusal::invalid("pageToken", "pageToken: must be the nextPageToken of an earlier page");
     token.parse().ok().filter(|start| *start < count).ok_or_else(complaint)
 }
