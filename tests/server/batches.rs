@@ -10,7 +10,7 @@ use crate::fake::{Gate, Script};
 use crate::files::{by, content, upload, uploaded};
 use crate::proxy::{Launch, TestProxy};
 use crate::wire::{Answer, Ask};
-use crate::{BEGUN, Bench, COMPLETED, SECOND, WHOLE, begun, chat};
+use crate::{BEGUN, Bench, COMPLETED, SECOND, WHOLE, begun, chat, with};
 
 const USAGE: &str = "/backend-api/wham/usage";
 const CHAT: &str = "/v1/chat/completions";
@@ -88,6 +88,7 @@ async fn cancel(proxy: &TestProxy, id: &str) -> Answer {
 async fn fifty_lines_with_three_bad_ones_run_to_their_end() {
     let bench = Bench::answering(|launch| launch).await;
     let mut lines = lines(50);
+    lines[1] = line("r2", &with(chat(), "temperature", json!(0.5)));
     lines[9] = line("r10", &json!({"model": "gpt-5.5"}));
     lines[19] = line("r20", &json!({"model": "gpt-5.5", "messages": "x"}));
     lines[29] = line("r30", &json!({"model": "gpt-5.5", "messages": chat()["messages"], "stream": true}));
@@ -122,6 +123,8 @@ async fn fifty_lines_with_three_bad_ones_run_to_their_end() {
         (&json!(200), &json!("chat.completion"))
     );
     assert!(first["response"]["request_id"].as_str().unwrap().starts_with("req_"));
+    assert_eq!(first["response"].get("proxy_warnings"), None);
+    assert_eq!(output["r2"]["response"]["proxy_warnings"], "ignored:temperature");
     let failed = results(&bench.proxy, &batch["error_file_id"]).await;
     assert_eq!(failed.keys().collect::<Vec<_>>(), ["r10", "r20", "r30"]);
     for (id, param) in [("r10", "messages"), ("r20", "messages"), ("r30", "stream")] {

@@ -7,5 +7,5 @@ mod request;
 
 pub use input::{InputCheck, LineError, LineRequest};
 pub use object::{BatchErrors, BatchObject, RequestCounts};
-pub use output::response_line;
+pub use output::{OutputResponse, response_line};
 pub use request::{BatchRequest, ENDPOINTS};

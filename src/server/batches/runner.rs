@@ -19,7 +19,7 @@ use crate::error::ProxyError;
 use crate::history::{
     BatchLock, BatchRecord, BatchStatus, FileError, InputLine, LineOutcome, LinePosition, LineResult, OutputIds,
 };
-use crate::protocol::batches::{InputCheck, LineRequest, response_line};
+use crate::protocol::batches::{InputCheck, LineRequest, OutputResponse, response_line};
 use crate::protocol::openai;
 use crate::server::files::fresh_id;
 use crate::server::internal_request::{ErrorClass, InternalRequest, InternalRoutes};
@@ -55,6 +55,7 @@ enum Step {
 struct LineResponse {
     status: StatusCode,
     request_id: String,
+    warnings: Option<String>,
     body: Bytes,
     /// Set if the line is to be run again.
     retry: Option<Obstacle>,
@@ -191,7 +192,7 @@ impl BatchRunner {
             if let Some(obstacle) = self.obstacle(batch).await? {
                 return Ok(Step::Blocked(obstacle));
             }
-            // The file was checked, so that this fails only if somebody has changed it.
+            // The file was checked, so this fails only if it was changed since.
             let Ok(request) = LineRequest::read(&bytes, &batch.batch.endpoint) else {
                 return Err(FileError::Storage("the input file was changed on the disk".to_owned()));
             };
@@ -238,9 +239,9 @@ impl BatchRunner {
             Err(_) => (Some(ProxyError::Internal.class()), Bytes::new()),
         };
         let retry = class.and_then(|class| self.retry(batch, class, &head.headers));
-        let request_id =
-            head.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-        LineResponse { status: head.status, request_id, body, retry }
+        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (request_id, warnings) = (text("x-request-id").unwrap_or_default(), text("x-proxy-warnings"));
+        LineResponse { status: head.status, request_id, warnings, body, retry }
     }
 }
 
@@ -248,14 +249,19 @@ impl LineResponse {
     /// The response for a line that isn't run.
     fn refused(error: &ProxyError) -> Self {
         let (status, _, body) = openai::error::to_error_response(error, "input", command_hint::current());
-        Self { status, request_id: RequestId::fresh().0, body, retry: None }
+        Self { status, request_id: RequestId::fresh().0, warnings: None, body, retry: None }
     }
 }
 
 fn line_result(custom_id: &str, response: &LineResponse) -> LineResult {
     let outcome = if response.status.is_success() { LineOutcome::Completed } else { LineOutcome::Failed };
     let id = format!("batch_req_{}", Uuid::new_v4().simple());
-    let status_code = response.status.as_u16();
-    let text = response_line(&id, custom_id, status_code, &response.request_id, &response.body);
+    let response = OutputResponse {
+        status_code: response.status.as_u16(),
+        request_id: &response.request_id,
+        warnings: response.warnings.as_deref(),
+        body: &response.body,
+    };
+    let text = response_line(&id, custom_id, &response);
     LineResult { outcome, text }
 }
