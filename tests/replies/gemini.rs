@@ -36,7 +36,7 @@ pub(crate) fn fold_chunks(frames: &[Frame]) -> Value {
             |last: &Value| last["text"].is_string() && part["text"].is_string() && last["thought"] == part["thought"];
         match parts.last_mut().filter(|last| joins(last) && part.get("thoughtSignature").is_none()) {
             Some(last) => {
-                last["text"] = json!(last["text"].as_str().unwrap().to_owned() + part["text"].as_str().unwrap())
+                last["text"] = json!(last["text"].as_str().unwrap().to_owned() + part["text"].as_str().unwrap());
             }
             None => parts.push(part.clone()),
         }

@@ -35,7 +35,7 @@ fn chunks(answer: &Answer) -> Vec<Value> {
         return answer.text().split_terminator("\n\n").map(data).collect();
     }
     assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
-    serde_json::from_str(&answer.text()).unwrap()
+    serde_json::from_str(answer.text()).unwrap()
 }
 
 fn text(chunk: &Value) -> &str {
