@@ -45,6 +45,24 @@ PARAMETERS = {
     "GET /v1/models": ["anthropic.types.model_list_params.ModelListParams"],
     "POST /api/chat": ["ollama._types.ChatRequest"],
     "POST /api/generate": ["ollama._types.GenerateRequest"],
+    "POST /v1beta/models/{model}:generateContent": [
+        "google.genai.types.GenerateContentConfig",
+        "google.genai.types.GenerationConfig",
+    ],
+    "POST /v1beta/models/{model}:countTokens": ["google.genai.types.CountTokensConfig"],
+    "GET /v1beta/models": ["google.genai.types.ListModelsConfig"],
+}
+# Members of these types that the SDKs don't send to such an endpoint.
+OPTIONS = {
+    "automaticContinuation",
+    "automaticFunctionCalling",
+    "continuationToken",
+    "filter",
+    "generationOutputConfig",
+    "httpOptions",
+    "modelArmorConfig",
+    "queryBase",
+    "shouldReturnHttpResponse",
 }
 
 
@@ -53,19 +71,19 @@ def members(path):
     module, name = path.rsplit(".", 1)
     kind = getattr(importlib.import_module(module), name)
     if hasattr(kind, "model_fields"):
-        return set(kind.model_fields)
+        return {field.alias or name for name, field in kind.model_fields.items()}
     bases = [base for base in getattr(kind, "__orig_bases__", ()) if hasattr(base, "__annotations__")]
     return set(kind.__annotations__).union(*(base.__annotations__ for base in bases))
 
 
 def sections():
-    """The parameters on the page, by endpoint. A member of an object stands for the object."""
+    """The parameters on the page, by endpoint. A member of an object stands for the object, too."""
     found, current = {}, []
     for line in PAGE.splitlines():
         if line.startswith("### "):
             current = re.findall("`([^`]+)`", line)
         elif line.startswith("| `") and line.count(" | ") == 2:
-            names = {name.split(".")[0] for name in re.findall("`([^`]+)`", line.split(" | ")[0])}
+            names = {part for name in re.findall("`([^`]+)`", line.split(" | ")[0]) for part in name.split(".")}
             for endpoint in current:
                 found.setdefault(endpoint, set()).update(names)
     return found
@@ -75,7 +93,7 @@ def every_parameter_of_the_sdks_is_on_the_page():
     listed = sections()
     missing = []
     for endpoint, types in PARAMETERS.items():
-        names = set().union(*(members(path) for path in types)) - {"extra_headers", "extra_query", "extra_body"}
+        names = set().union(*(members(path) for path in types)) - OPTIONS
         assert names, endpoint
         missing += [f"{endpoint} {name}" for name in sorted(names - listed[endpoint])]
     assert not missing, missing
