@@ -3,11 +3,14 @@
 //! Conversations are in the store of responses. A change holds the lock of the conversation, so that it can't mix with
 //! a response that adds to it.
 
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Path, Request};
 use axum::response::Response;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
@@ -15,12 +18,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::Services;
 use super::api_flavor::{refuse, refuse_unread};
 use super::body;
 use super::handler::Handler;
 use super::http_response::{json, json_response, with_warnings};
 use super::item_list::{self, query};
 use super::response_store::conversation_locked;
+use super::routes::only;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{ProxyError, Refusal};
 use crate::history::{Conversation, Item, ResponseOwner, Responses as History};
@@ -62,6 +67,33 @@ struct Deletion<'d> {
     id: &'d str,
     object: &'static str,
     deleted: bool,
+}
+
+/// The routes of the Conversations API.
+pub(super) fn routes(handler: &Handler<Responses>) -> Router<Arc<Services>> {
+    let conversations = Conversations::new(handler);
+    let with = |operation: fn(String) -> ConversationOperation| {
+        let conversations = conversations.clone();
+        move |Path(id): Path<String>, request: Request| conversations.clone().respond(request, operation(id))
+    };
+    let with_item = |operation: fn(String, String) -> ConversationOperation| {
+        let conversations = conversations.clone();
+        move |Path((id, item)): Path<(String, String)>, request: Request| {
+            conversations.clone().respond(request, operation(id, item))
+        }
+    };
+    let created = conversations.clone();
+    let create = post(move |request: Request| created.clone().respond(request, ConversationOperation::Create));
+    let one = get(with(ConversationOperation::Show))
+        .post(with(ConversationOperation::Update))
+        .delete(with(ConversationOperation::Delete));
+    let items = get(with(ConversationOperation::ListItems)).post(with(ConversationOperation::AddItems));
+    let item = get(with_item(ConversationOperation::ShowItem)).delete(with_item(ConversationOperation::DeleteItem));
+    Router::new()
+        .route("/v1/conversations", only("POST", create))
+        .route("/v1/conversations/{id}", only("GET, HEAD, POST, DELETE", one))
+        .route("/v1/conversations/{id}/items", only("GET, HEAD, POST", items))
+        .route("/v1/conversations/{id}/items/{item}", only("GET, HEAD, DELETE", item))
 }
 
 impl Conversations {

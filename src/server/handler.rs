@@ -4,6 +4,9 @@
 //! [`ResponseStream`] reports it in the stream. If the client disconnects, the handler's future or the stream is
 //! dropped, and with it the upstream call.
 
+mod local_response;
+mod refusal;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +14,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body_util::Full;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -24,8 +26,7 @@ use super::access::KeyName;
 use super::background::{BackgroundRuns, NewRun};
 use super::document::{self, Document};
 use super::guarded_body::GuardedBody;
-use super::http_response::{json_response, stream_response, with_headers, with_warnings};
-use super::internal_request::ErrorClass;
+use super::http_response::{json_response, stream_response, with_warnings};
 use super::item_replay::{ItemReplay, ReasoningReplay};
 use super::paths::PathModel;
 use super::request_log::{RequestId, RequestRecord, ServedRequest};
@@ -41,9 +42,12 @@ use crate::depth_limit;
 use crate::error::ProxyError;
 use crate::history::{ConversationKey, ReplayScope};
 use crate::protocol::models::Models;
-use crate::protocol::{Context, Dialect, Fold, Mode, Plan, Reply, Warnings, Wire, tokens};
+use crate::protocol::{Context, Dialect, Mode, Plan, Reply, Warnings, tokens};
 use crate::token_source::TokenSource;
 use crate::upstream::{BackendResponse, ForwardedHeaders, Pending};
+
+use local_response::respond_locally;
+pub(super) use refusal::{log_refusal, refuse, refuse_with_status};
 
 /// Handles requests in one API format.
 #[derive(Debug)]
@@ -367,28 +371,6 @@ pub(super) fn aborted(abort: &CancellationToken) -> AbortSignal {
     abort.clone().cancelled_owned().map(|()| ProxyError::ShuttingDown).boxed()
 }
 
-/// Responds to a request whose reply doesn't depend on the backend.
-fn respond_locally<D: Dialect>(
-    planned: PlannedRequest<'_, D>,
-    record: &mut Option<RequestRecord>,
-) -> Result<Response, ProxyError> {
-    let PlannedRequest { plan: Plan { upstream, mode, mut reply }, warnings, .. } = planned;
-    let mut wire = BytesMut::new();
-    match mode {
-        Mode::Stream => reply.on_commit(&mut Wire(&mut wire)),
-        Mode::Document => reply.on_commit(&mut Fold),
-    }
-    if let Some(record) = record {
-        record.set_model(&upstream.model, mode);
-        record.set_summary(reply.summary());
-    }
-    let response = match mode {
-        Mode::Stream => stream_response(Body::from(wire.freeze()), D::STREAM_TYPE),
-        Mode::Document => json_response(StatusCode::OK, reply.document()?),
-    };
-    Ok(with_warnings(response, &warnings))
-}
-
 /// Loads the tokenizer off the serving thread while the request is sent, if the reply counts tokens.
 async fn load_tokenizer(reply: &impl Reply) -> Result<(), ProxyError> {
     if !reply.counts_tokens() || tokens::is_loaded() {
@@ -406,43 +388,4 @@ pub(super) fn key_name(parts: &Parts) -> Option<&str> {
 pub(super) fn forwarded_headers<D: Dialect>(headers: &HeaderMap) -> ForwardedHeaders {
     let originator = headers.get("originator").and_then(|value| value.to_str().ok()).map(str::to_owned);
     ForwardedHeaders { originator, codex: D::forwarded_headers(headers), ..ForwardedHeaders::default() }
-}
-
-/// Builds an error response in the format of the API, and logs the error.
-pub(super) fn refuse<D: Dialect>(error: &ProxyError, id: &RequestId, record: Option<RequestRecord>) -> Response {
-    refuse_with_status::<D>(error, None, id, record)
-}
-
-/// The same, with another status than the API's for this error.
-pub(super) fn refuse_with_status<D: Dialect>(
-    error: &ProxyError,
-    status: Option<StatusCode>,
-    id: &RequestId,
-    record: Option<RequestRecord>,
-) -> Response {
-    let (api_status, mut headers, body) = D::to_error_response(error, &id.0, command_hint::current());
-    let status = status.unwrap_or(api_status);
-    if let ProxyError::Upstream(failure) = error {
-        headers.extend(failure.headers.clone());
-    }
-    if let ProxyError::BodyTooSlow { .. } = error {
-        // Otherwise, the rest of the body would be read as the next request.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    log_refusal(error, status, record);
-    let mut response = with_headers(status, headers, body);
-    response.extensions_mut().insert(ErrorClass(error.class()));
-    response
-}
-
-/// Logs an error, and records it as the end of the request.
-pub(super) fn log_refusal(error: &ProxyError, status: StatusCode, record: Option<RequestRecord>) {
-    if let Some(mut record) = record {
-        record.set_refused(status, error);
-    }
-    if status.is_server_error() {
-        tracing::warn!(error = error.loggable(), "request failed");
-    } else {
-        tracing::debug!(error = error.loggable(), "request refused");
-    }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
@@ -17,7 +17,6 @@ use super::api_flavor::{ApiFlavor, refuse_unread};
 use super::audio::Transcriptions;
 use super::background::BackgroundRuns;
 use super::batches::{self, BatchRunner, Batches};
-use super::conversations::{ConversationOperation, Conversations};
 use super::files::{self, Uploads};
 use super::handler::{Handler, Limits};
 use super::images::Images;
@@ -33,8 +32,8 @@ use super::side_request::SideEndpoint;
 use super::state::ServerState;
 use super::websocket::WebSocketHandler;
 use super::{
-    Backend, Services, Settings, gemini, health, metrics, models, ollama_models, page, paths, responses_api,
-    unsupported, usage,
+    Backend, Services, Settings, conversations, gemini, health, metrics, models, ollama_models, page, paths,
+    responses_api, unsupported, usage,
 };
 use crate::error::ProxyError;
 use crate::protocol::chat::Chat;
@@ -86,12 +85,12 @@ pub(super) fn service(
     let uploads = Uploads::new(services, &state, responses.limits);
     let metrics_state = Arc::clone(&state);
     let metrics = move |State(services), request| metrics::show(services, metrics_state, request);
-    let routes = Router::new()
+    let api = Router::new()
         .merge(messages_routes(&chat))
         .merge(ollama_routes(&chat))
         .merge(gemini::routes(&chat))
         .merge(chat_routes(chat))
-        .merge(conversation_routes(&responses))
+        .merge(conversations::routes(&responses))
         .merge(responses_routes(sockets, responses, &background))
         .merge(page_routes(&state))
         .merge(relayed)
@@ -106,13 +105,24 @@ pub(super) fn service(
         .route("/metrics", only("GET, HEAD", get(metrics)))
         .fallback(unknown_path)
         .with_state(Arc::clone(services));
-    let internal = internal_routes(routes.clone(), services);
+    let internal = internal_routes(api.clone(), services);
     let batches = BatchRunner::new(settings, services, &state, internal);
     // The router is nested as a service, so that the path is rewritten before it is matched.
     let canonical = move |request: Request| {
-        let routes = routes.clone();
-        async move { routes.oneshot(with_canonical_path(request)).await.unwrap_or_else(|never| match never {}) }
+        let api = api.clone();
+        async move { api.oneshot(with_canonical_path(request)).await.unwrap_or_else(|never| match never {}) }
     };
+    let router = with_middleware(Router::new().fallback(canonical), services, own_addresses, &state);
+    Routes { router, background, batches }
+}
+
+/// Adds the middleware that all requests of connections pass.
+fn with_middleware(
+    canonical: Router,
+    services: &Services,
+    own_addresses: Arc<[IpAddr]>,
+    state: &ServerState,
+) -> Router {
     let policy_source = PolicySource {
         live: services.live.clone(),
         own_addresses,
@@ -120,14 +130,12 @@ pub(super) fn service(
         credentials: services.tokens.credentials(),
         refusals: Arc::clone(&state.refusals),
     };
-    let service = Router::new()
-        .fallback(canonical)
+    canonical
         .layer(from_fn(middleware::authorize))
         .layer(from_fn_with_state(services.backend, mark_simulated))
         .layer(from_fn(middleware::catch_panics))
         .layer(from_fn(identify))
-        .layer(from_fn_with_state(policy_source, middleware::attach_policy));
-    Routes { router: service, background, batches }
+        .layer(from_fn_with_state(policy_source, middleware::attach_policy))
 }
 
 /// The settings of the Responses API, and whether requests may run in the background.
@@ -178,33 +186,6 @@ fn responses_routes(
         .route("/v1/responses/{id}/input_items", only("GET, HEAD", get(responses_api::input_items)))
         .route("/v1/responses/{id}/cancel", only("POST", post(responses_api::cancel)))
         .layer(Extension(stored))
-}
-
-/// The Conversations API.
-fn conversation_routes(handler: &Handler<Responses>) -> Router<Arc<Services>> {
-    let conversations = Conversations::new(handler);
-    let with = |operation: fn(String) -> ConversationOperation| {
-        let conversations = conversations.clone();
-        move |Path(id): Path<String>, request: Request| conversations.clone().respond(request, operation(id))
-    };
-    let with_item = |operation: fn(String, String) -> ConversationOperation| {
-        let conversations = conversations.clone();
-        move |Path((id, item)): Path<(String, String)>, request: Request| {
-            conversations.clone().respond(request, operation(id, item))
-        }
-    };
-    let created = conversations.clone();
-    let create = post(move |request: Request| created.clone().respond(request, ConversationOperation::Create));
-    let one = get(with(ConversationOperation::Show))
-        .post(with(ConversationOperation::Update))
-        .delete(with(ConversationOperation::Delete));
-    let items = get(with(ConversationOperation::ListItems)).post(with(ConversationOperation::AddItems));
-    let item = get(with_item(ConversationOperation::ShowItem)).delete(with_item(ConversationOperation::DeleteItem));
-    Router::new()
-        .route("/v1/conversations", only("POST", create))
-        .route("/v1/conversations/{id}", only("GET, HEAD, POST, DELETE", one))
-        .route("/v1/conversations/{id}/items", only("GET, HEAD, POST", items))
-        .route("/v1/conversations/{id}/items/{item}", only("GET, HEAD, DELETE", item))
 }
 
 /// The Messages API.

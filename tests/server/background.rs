@@ -301,12 +301,17 @@ async fn a_stop_interrupts_running_responses_and_the_next_process_runs_queued_on
 }
 
 #[tokio::test]
-async fn a_stop_ends_the_streams_of_running_responses_with_interrupted() {
-    let (mut bench, _gate) = gated(|launch| launch.setting("timing.drain", "0s")).await;
-    let mut open = request(json!({"stream": true})).open(&bench.proxy).await;
-    open.until("Grüße").await;
+async fn a_stop_ends_the_streams_of_all_responses_in_memory_with_interrupted() {
+    let change = |launch: Launch| launch.setting("timing.drain", "0s").setting("responses.background_concurrency", "1");
+    let (mut bench, _gate) = gated(change).await;
+    let mut running = request(json!({"stream": true})).open(&bench.proxy).await;
+    running.until("Grüße").await;
+    let mut waiting = request(json!({"stream": true})).open(&bench.proxy).await;
+    waiting.until("response.queued").await;
     bench.proxy.signal("TERM");
-    let rest = open.rest().await;
-    assert!(rest.text().contains(r#""code":"interrupted""#), "{}", rest.text());
+    for open in [running, waiting] {
+        let rest = open.rest().await;
+        assert!(rest.text().contains(r#""code":"interrupted""#), "{}", rest.text());
+    }
     assert_eq!(bench.proxy.ended().await, Some(0));
 }

@@ -90,3 +90,61 @@ pub(super) fn unfinished(connection: &Connection) -> Result<UnfinishedRuns, Data
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use rusqlite::Connection;
+
+    use super::super::{ResponseOwner, Responses, SCHEMA};
+    use super::{RunRecord, UnfinishedRuns};
+    use crate::clock::SystemClock;
+
+    async fn open(path: &Path) -> Responses {
+        Responses::on_disk(path.to_owned(), Arc::new(SystemClock)).await.unwrap().0
+    }
+
+    fn run(id: &str, key: Option<&str>) -> RunRecord {
+        let owner = ResponseOwner(key.map(str::to_owned));
+        let (request, object) = ("{}".to_owned(), "{}".to_owned());
+        RunRecord { owner, id: id.to_owned(), request, body: Bytes::from_static(b"body"), object }
+    }
+
+    #[tokio::test]
+    async fn the_next_process_finds_the_runs_that_have_not_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("responses.sqlite3");
+        let store = open(&path).await;
+        assert!(store.keeps_runs());
+        let (waiting, running, ended) = (run("a", Some("ann 1")), run("b", None), run("c", None));
+        for run in [&waiting, &running, &ended] {
+            store.queue_run(run.clone()).await;
+        }
+        store.start_run(&running.owner, "b").await;
+        store.end_run(&ended.owner, "c").await;
+        let other = open(&path).await;
+        assert!(!other.keeps_runs(), "the first process owns the runs");
+        assert_eq!(other.unfinished_runs().await, UnfinishedRuns::default());
+        drop((store, other));
+        let interrupted = vec![RunRecord { body: Bytes::new(), ..running }];
+        assert_eq!(open(&path).await.unfinished_runs().await, UnfinishedRuns { queued: vec![waiting], interrupted });
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_first_version_is_migrated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("responses.sqlite3");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(SCHEMA.migrations[0]).unwrap();
+        old.pragma_update(None, "application_id", SCHEMA.application_id).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let store = open(&path).await;
+        store.queue_run(run("a", None)).await;
+        assert_eq!(store.unfinished_runs().await.queued.len(), 1);
+        assert!(folder.path().join("responses.sqlite3.v1.bak").exists());
+    }
+}

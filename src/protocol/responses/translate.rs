@@ -70,12 +70,7 @@ pub fn translate<'a>(
     if input.is_empty() && options.purpose != Purpose::Warmup {
         return Err(empty_input());
     }
-    let instructions = instructions.unwrap_or_else(|| match format {
-        // The client put the system prompt into the input.
-        WireFormat::ClientLite => Cow::Borrowed(""),
-        WireFormat::Classic | WireFormat::Lite => Cow::Owned(options.default_instructions.clone()),
-    });
-
+    let instructions = instructions.unwrap_or_else(|| default_instructions(format, options));
     // The events of a response in the background are recorded.
     let mode = if options.identity.is_some() { Mode::Stream } else { request.mode };
     let mut upstream = codex::Request {
@@ -96,22 +91,38 @@ pub fn translate<'a>(
     upstream.prompt_cache_key = cache_key(&mut request, context, &upstream, &first_user_text);
     let is_verbatim = is_codex && mode == Mode::Stream && !request.is_background;
     let forwarding = if is_verbatim { Forwarding::Verbatim } else { Forwarding::Normalized };
+    let echo = response_echo(&request, &name, forwarding, options);
+    let cache_key = upstream.prompt_cache_key.clone().into_owned();
+    let stored_input = stored_input.zip(scope);
+    let store_context = stored_input.map(|(input, scope)| ConversationContext { input, new_count, cache_key, scope });
+    Ok(Translation { upstream, mode, echo, store_context })
+}
+
+/// The parts of the response that depend on the request.
+fn response_echo(
+    request: &ResponsesRequest<'_>,
+    model: &str,
+    forwarding: Forwarding,
+    options: &Options,
+) -> ResponseEcho {
     let done_marker = options.done_marker && forwarding == Forwarding::Normalized;
-    let mut echo = ResponseEcho::new(&name, &request.echoed, forwarding, done_marker);
+    let mut echo = ResponseEcho::new(model, &request.echoed, forwarding, done_marker);
     if request.is_background {
         echo = echo.in_background(options.identity.clone());
     }
     if let Some(id) = &request.conversation {
         echo = echo.in_conversation(id);
     }
-    let cache_key = || upstream.prompt_cache_key.clone().into_owned();
-    let store_context = stored_input.zip(scope).map(|(input, scope)| ConversationContext {
-        input,
-        new_count,
-        cache_key: cache_key(),
-        scope,
-    });
-    Ok(Translation { upstream, mode, echo, store_context })
+    echo
+}
+
+/// The default instructions, which a lite body has in its input.
+fn default_instructions(format: WireFormat, options: &Options) -> Cow<'static, str> {
+    match format {
+        // The client put the system prompt into the input.
+        WireFormat::ClientLite => Cow::Borrowed(""),
+        WireFormat::Classic | WireFormat::Lite => Cow::Owned(options.default_instructions.clone()),
+    }
 }
 
 /// Refuses combinations of members that the API excludes, and features that need the store if it is off.
