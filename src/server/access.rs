@@ -10,7 +10,7 @@
 //! since it can't carry one.
 //!
 //! Clients of the Gemini API may send the key in the query (`?key=`), which a page that knows the key can do too: such a
-//! key is accepted only below `/v1beta`, and doesn't allow other hosts.
+//! key is accepted only for their API below `/v1beta`, and doesn't allow other hosts.
 //!
 //! A browser sends a key by HTTP Basic, and then with every request to this origin, including those that other pages
 //! cause. Such a key is accepted only for reading the page at `/`, and doesn't allow other hosts.
@@ -27,6 +27,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use url::{Host, Url};
 
+use super::api_flavor::ApiFlavor;
 use super::multipart;
 use super::paths::CanonicalPath;
 use super::refusals::Refusals;
@@ -234,7 +235,10 @@ impl AccessPolicy {
 
     /// The key in the query of a request to the Gemini API.
     fn query_key(&self, request: &Parts) -> Option<&ClientKey> {
-        let query = request.uri.query().filter(|_| request.uri.path().starts_with(GEMINI_ROOT))?;
+        // Below this root, `/v1beta/openai` is another spelling of the OpenAI API.
+        let is_gemini = request.uri.path().starts_with(GEMINI_ROOT)
+            && request.extensions.get::<ApiFlavor>() == Some(&ApiFlavor::Gemini);
+        let query = request.uri.query().filter(|_| is_gemini)?;
         let (_, key) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "key")?;
         self.find_key(&key)
     }
@@ -334,8 +338,8 @@ pub(super) fn authority(request: &Parts) -> &str {
     request.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or_default()
 }
 
-/// The text of the key in `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`; not in the first if it has
-/// the client's own login.
+/// The text of the key in `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`; not in the first if it
+/// has the client's own login.
 fn presented_key(headers: &HeaderMap, credentials: CredentialSource) -> Option<&str> {
     let bearer = |text: &'_ str| text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
     let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());

@@ -45,7 +45,8 @@ pub(super) fn routes(base: &Handler<Chat>) -> Router<Arc<Services>> {
 /// The form of a stream that the query parameter `alt` selects.
 fn stream_form(query: &str) -> Result<gemini::Form, ProxyError> {
     let alt = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| matches!(&**name, "alt" | "$alt"));
-    match alt.as_ref().map_or("json", |(_, value)| value) {
+    // Google's REST clients append parameters: `json;enum-encoding=int`.
+    match alt.as_ref().map_or("json", |(_, value)| value.split(';').next().unwrap_or_default()) {
         "sse" => Ok(gemini::Form::Events),
         "json" | "" => Ok(gemini::Form::Array),
         _ => Err(Refusal::unsupported_value("alt", "alt: must be 'sse' or 'json'")),

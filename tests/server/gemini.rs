@@ -121,7 +121,8 @@ async fn every_case_is_returned_as_expected() {
 #[tokio::test]
 async fn a_stream_is_an_array_or_events() {
     let bench = Bench::answering(|launch| launch).await;
-    for path in [STREAM, EVENTS, "/v1/models/gpt-5.5:streamGenerateContent?$alt=sse"] {
+    let rest = "/v1beta/models/gpt-5.5:streamGenerateContent?%24alt=json%3Benum-encoding%3Dint";
+    for path in [STREAM, EVENTS, rest, "/v1/models/gpt-5.5:streamGenerateContent?$alt=sse"] {
         let answer = Ask::post(path, &hello()).send(&bench.proxy).await;
         assert_eq!((answer.status, answer.header("cache-control")), (200, "no-cache"));
         let chunks = chunks(&answer);
@@ -131,11 +132,27 @@ async fn a_stream_is_an_array_or_events() {
         assert_eq!(chunks[1]["usageMetadata"]["totalTokenCount"], 5);
         assert!(chunks.iter().all(|chunk| chunk["responseId"] == "1" && chunk["modelVersion"] == "gpt-5.5"));
     }
-    let answer = Ask::post(&format!("{STREAM}?alt=proto"), &hello()).send(&bench.proxy).await;
+    let answer = Ask::post(&format!("{STREAM}?alt=proto;x=1"), &hello()).send(&bench.proxy).await;
     assert_eq!(
         (answer.status, error(&answer)["details"][0]["fieldViolations"][0]["field"].as_str()),
         (400, Some("alt"))
     );
+}
+
+#[tokio::test]
+async fn enumerations_may_be_numbers() {
+    let bench = Bench::answering(|launch| launch).await;
+    let request = json!({
+        "contents": hello()["contents"],
+        "tools": [{"functionDeclarations": [{"name": "f", "parameters": {"type": 6, "properties": {"a": {"type": 1}}}}]}],
+        "toolConfig": {"functionCallingConfig": {"mode": 2}},
+        "generationConfig": {"responseModalities": [1]},
+    });
+    let answer = Ask::post(&format!("{GENERATE}?$alt=json;enum-encoding=int"), &request).send(&bench.proxy).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let sent = sent(&bench);
+    assert_eq!(sent["tool_choice"], "required");
+    assert_eq!(sent["tools"][0]["parameters"], json!({"type": "object", "properties": {"a": {"type": "string"}}}));
 }
 
 #[tokio::test]
@@ -150,7 +167,9 @@ async fn silence_is_filled_with_white_space_or_empty_text() {
         let mut open = Ask::post(path, &hello()).open(&bench.proxy).await;
         open.until(sign).await;
         gate.open();
-        let chunks = chunks(&open.rest().await);
+        let answer = open.rest().await;
+        assert!(path != STREAM || answer.text().starts_with('['), "{}", answer.text());
+        let chunks = chunks(&answer);
         let answer: String = chunks.iter().map(text).collect();
         assert_eq!(answer, "Grüße 👋");
         assert_eq!(chunks.last().unwrap()["candidates"][0]["finishReason"], "STOP");
@@ -232,6 +251,7 @@ async fn the_key_comes_in_the_header_or_below_v1beta_in_the_query() {
         ("/v1beta/models/gpt-5.5:streamGenerateContent?alt=sse&key=sk%2Dlocal", None, 200),
         ("/v1beta/models/gpt-5.5:generateContent?key=sk-other", None, 401),
         ("/v1/models/gpt-5.5:generateContent?key=sk-local", None, 401),
+        ("/v1beta/v1beta/models/gpt-5.5:generateContent?key=sk-local", None, 200),
     ] {
         let ask = Ask::post(path, &hello());
         let ask = header.map_or(ask.clone(), |key| ask.header("x-goog-api-key", key));
@@ -245,7 +265,11 @@ async fn the_key_comes_in_the_header_or_below_v1beta_in_the_query() {
     let rebound = Ask::post("/v1beta/models/gpt-5.5:generateContent?key=sk-local", &hello());
     let answer = rebound.header("host", "rebound.invalid").send(&bench.proxy).await;
     assert_eq!((answer.status, error(&answer)["status"].as_str()), (403, Some("PERMISSION_DENIED")));
-    assert_eq!(Ask::get("/v1/models?key=sk-local").send(&bench.proxy).await.status, 401);
+    for path in ["/v1/models?key=sk-local", "/v1beta/openai/models?key=sk-local"] {
+        assert_eq!(Ask::get(path).send(&bench.proxy).await.status, 401, "{path}");
+    }
+    let chat = json!({"model": "gpt-5.5", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(Ask::post("/v1beta/openai/chat/completions?key=sk-local", &chat).send(&bench.proxy).await.status, 401);
     let log = bench.proxy.log();
     assert!(!log.contains("sk-local") && !log.contains("sk%2Dlocal"), "{log}");
     for request in bench.upstream.requests("/responses") {

@@ -68,6 +68,7 @@ fn thinking_becomes_a_supported_effort() {
         (json!({"thinking_budget": 24576}), json!("high"), &[]),
         (json!({"thinkingLevel": "THINKING_LEVEL_UNSPECIFIED"}), Value::Null, &[]),
         (json!({"thinkingLevel": "medium", "thinkingBudget": 0}), json!("medium"), &[]),
+        (json!({"thinkingLevel": 3}), json!("high"), &[]),
         (json!({"thinkingLevel": "XHIGH"}), json!("high"), &["clamped:reasoning_effort"]),
     ] {
         let outcome = sent(&scene, &with("generationConfig", json!({"thinkingConfig": thinking})));

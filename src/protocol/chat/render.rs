@@ -143,7 +143,7 @@ impl Renderer for ChatRenderer {
         ChunkEncoder::new(options, response)
     }
 
-    fn opening() -> Option<Chunk<'static>> {
+    fn opening(_options: &ReplyOptions) -> Option<Chunk<'static>> {
         Some(Chunk::Role)
     }
 

@@ -25,7 +25,7 @@ impl DocumentDraft {
         match chunk {
             Chunk::Part(part) => self.add(part),
             Chunk::End(end) => self.end = Some((end.candidate_members(), end.usage_metadata())),
-            Chunk::Failed(_) => {}
+            Chunk::ArrayStart | Chunk::Failed(_) => {}
         }
     }
 

@@ -22,6 +22,8 @@ const GROWS: &str = "writing to a growing string can't fail";
 /// One chunk of a reply. Texts are escaped, names and ids are not. "Rendered" means JSON.
 #[derive(Clone, Copy, Debug)]
 pub enum Chunk<'e> {
+    /// The start of the array, before the first chunk: Google's REST clients fail if white space precedes it.
+    ArrayStart,
     /// A part, or an addition to the text of the part before it.
     Part(Part<'e>),
     /// The end of a complete reply.
@@ -139,6 +141,15 @@ impl ChunkEnd<'_> {
     }
 }
 
+/// How much of the array was written.
+#[derive(Clone, Copy, Debug)]
+enum ArrayState {
+    Unwritten,
+    /// The opening bracket.
+    Empty,
+    HasElements,
+}
+
 /// Encodes chunks, and folds them into a document.
 #[derive(Debug)]
 pub struct ChunkEncoder {
@@ -146,8 +157,7 @@ pub struct ChunkEncoder {
     commands: CommandHint,
     /// The members that all chunks have, after a comma, and the end of the object.
     tail: String,
-    /// An element of the array was written.
-    has_begun: bool,
+    array: ArrayState,
     draft: DocumentDraft,
 }
 
@@ -162,7 +172,7 @@ impl ChunkEncoder {
             form: options.api.form,
             commands: options.commands,
             tail,
-            has_begun: false,
+            array: ArrayState::Unwritten,
             draft: DocumentDraft::default(),
         }
     }
@@ -186,10 +196,11 @@ impl ChunkEncoder {
     }
 
     fn begin(&mut self, wire: &mut BytesMut) {
-        let is_first = !std::mem::replace(&mut self.has_begun, true);
-        let start = match (self.form, is_first) {
-            (Form::Array, true) => "[",
-            (Form::Array, false) => ",\r\n",
+        let before = std::mem::replace(&mut self.array, ArrayState::HasElements);
+        let start = match (self.form, before) {
+            (Form::Array, ArrayState::Unwritten) => "[",
+            (Form::Array, ArrayState::Empty) => "",
+            (Form::Array, ArrayState::HasElements) => ",\r\n",
             (Form::Events | Form::Document, _) => "data: ",
         };
         put(&[start], wire);
@@ -208,8 +219,14 @@ impl Encoder for ChunkEncoder {
     type Event<'e> = Chunk<'e>;
 
     fn encode(&mut self, chunk: &Chunk<'_>, wire: &mut BytesMut) {
-        self.begin(wire);
+        if !matches!(chunk, Chunk::ArrayStart) {
+            self.begin(wire);
+        }
         match chunk {
+            Chunk::ArrayStart => {
+                self.array = ArrayState::Empty;
+                return wire.put_u8(b'[');
+            }
             Chunk::Part(part) => {
                 put_candidate(part, "", wire);
                 put(&[&self.tail], wire);

@@ -3,13 +3,11 @@
 //! The proxy enforces stop sequences, and the token limit if the settings say so. Sampling parameters are reported as
 //! ignored, unless they have the backend's default value.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 
 use super::request::unsupported;
 use super::schema;
-use super::spelling::fields;
+use super::spelling::{enum_name, fields};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::json::path::Field;
@@ -19,6 +17,10 @@ use crate::protocol::upstream_input::parameters::{self, ResponseFormat, effort_f
 
 /// The name of the limit on output tokens.
 const TOKEN_LIMIT: &str = "maxOutputTokens";
+/// The kinds of output, by number.
+const MODALITIES: [&str; 4] = ["MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "AUDIO"];
+/// The thinking levels, by number.
+const THINKING_LEVELS: [&str; 5] = ["THINKING_LEVEL_UNSPECIFIED", "LOW", "MEDIUM", "HIGH", "MINIMAL"];
 
 /// The settings of a reply.
 #[derive(Clone, Debug, Default)]
@@ -129,7 +131,7 @@ fn effort_of_budget(budget: &Field<'_, '_>) -> Result<Option<Effort>, ProxyError
 }
 
 fn effort_of_level(level: &Field<'_, '_>) -> Result<Option<Effort>, ProxyError> {
-    let word = level.text()?.to_ascii_lowercase();
+    let word = enum_name(level, &THINKING_LEVELS)?.to_ascii_lowercase();
     if word == "thinking_level_unspecified" {
         return Ok(None);
     }
@@ -159,8 +161,8 @@ fn output_schema(name: &str, schema: &Field<'_, '_>) -> Result<Box<RawValue>, Pr
 }
 
 fn check_modalities(list: &Field<'_, '_>) -> Result<(), ProxyError> {
-    let is_text = |kind: &Cow<'_, str>| kind.eq_ignore_ascii_case("text");
-    if list.texts()?.iter().all(is_text) {
+    let kinds = list.each(|kind: &Field<'_, '_>| enum_name(kind, &MODALITIES))?;
+    if kinds.iter().all(|kind| kind == "TEXT") {
         return Ok(());
     }
     Err(Refusal::unsupported_value(list.to_string(), format!("{list}: this proxy only generates text")))

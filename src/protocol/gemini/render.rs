@@ -102,6 +102,10 @@ impl Renderer for GeminiRenderer {
         ChunkEncoder::new(options, response)
     }
 
+    fn opening(options: &ReplyOptions) -> Option<Chunk<'static>> {
+        (options.api.form == Form::Array).then_some(Chunk::ArrayStart)
+    }
+
     fn failed(error: &ProxyError) -> Chunk<'_> {
         Chunk::Failed(error)
     }

@@ -1,20 +1,22 @@
 //! Converts schemas in Google's form, a subset of `OpenAPI` 3.0 schemas, to JSON schemas.
 //!
-//! Google's schemas have types in upper case, `nullable` in place of the type `null`, and numbers that the SDKs write as
-//! strings. Everything else is kept, in the same order.
+//! Google's schemas have types in upper case or as numbers, `nullable` in place of the type `null`, `ref` and `defs` in
+//! place of `$ref` and `$defs`, and numbers that the SDKs write as strings. Everything else is kept, in the same order.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
 use super::spelling::camel_case;
-use crate::protocol::json::raw_object::Value;
+use crate::protocol::json::raw_object::{RawObject, Value};
 use crate::protocol::json::{from_string, quoted};
 
 /// Keywords whose value is a schema or an array of schemas.
-const SCHEMA_KEYWORDS: [&str; 4] = ["items", "prefixItems", "anyOf", "additionalProperties"];
+const SCHEMA_KEYWORDS: [&str; 3] = ["items", "prefixItems", "additionalProperties"];
 /// Keywords whose value is an object of schemas.
-const SCHEMA_MAP_KEYWORDS: [&str; 3] = ["properties", "$defs", "defs"];
+const SCHEMA_MAP_KEYWORDS: [&str; 2] = ["properties", "$defs"];
+/// The types, by number.
+const TYPES: [&str; 8] = ["TYPE_UNSPECIFIED", "STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL"];
 /// Keywords that JSON schemas don't have.
 const DROPPED: [&str; 3] = ["nullable", "propertyOrdering", "example"];
 /// Keywords whose value may be a number in a string.
@@ -23,6 +25,15 @@ const COUNTS: [&str; 6] = ["minItems", "maxItems", "minLength", "maxLength", "mi
 const DROPPED_FORMATS: [&str; 5] = [r#""enum""#, r#""int32""#, r#""int64""#, r#""float""#, r#""double""#];
 /// How deep a schema is converted. The server rejects requests that nest deeper.
 const MAX_DEPTH: usize = 256;
+/// The schema of null.
+const NULL_SCHEMA: &str = r#"{"type":"null"}"#;
+
+/// Whether a value may be null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nullable {
+    Yes,
+    No,
+}
 
 /// Converts a schema. A value that isn't JSON is returned as it is.
 pub(super) fn to_json_schema(schema: &RawValue) -> Box<RawValue> {
@@ -34,11 +45,26 @@ pub(super) fn to_json_schema(schema: &RawValue) -> Box<RawValue> {
 
 /// Writes a schema or an array of schemas.
 fn write_schema(schema: &Value<'_>, json: &mut String) {
-    let Some(members) = schema.object() else { return write_list(schema, json) };
+    let Some(members) = schema.object() else { return write_list(schema, Nullable::No, json) };
+    let has = |keyword: &str| members.members().iter().any(|(name, _)| keyword_of(name) == keyword);
     let is_nullable = members.members().iter().any(|(name, value)| name == "nullable" && value.text() == "true");
-    let kept = members.members().iter().filter(|(name, value)| is_kept(&camel_case(name), value));
-    write_object(kept.map(|(name, value)| (camel_case(name), value)), json, |name, value, json| match name {
-        "type" => write_type(value.text(), is_nullable, json),
+    if is_nullable && has("$ref") {
+        json.push_str(r#"{"anyOf":["#);
+        write_keywords(members, Nullable::No, json);
+        json.extend([",", NULL_SCHEMA, "]}"]);
+    } else {
+        write_keywords(members, if is_nullable { Nullable::Yes } else { Nullable::No }, json);
+    }
+}
+
+fn write_keywords(members: &RawObject<'_>, nullable: Nullable, json: &mut String) {
+    let named = members.members().iter().map(|(name, value)| (keyword_of(name), value));
+    let kept = named.filter(|(name, value)| is_kept(name, value));
+    write_object(kept, json, |name, value, json| match name {
+        "type" => write_type(value, nullable, json),
+        "enum" => write_enum(value, nullable, json),
+        "anyOf" => write_list(value, nullable, json),
+        "$ref" => json.push_str(&value.text().replacen("#/defs/", "#/$defs/", 1)),
         name if SCHEMA_KEYWORDS.contains(&name) => write_schema(value, json),
         name if SCHEMA_MAP_KEYWORDS.contains(&name) => write_map(value, json),
         name if COUNTS.contains(&name) => json.push_str(&count(value).unwrap_or_default()),
@@ -46,10 +72,19 @@ fn write_schema(schema: &Value<'_>, json: &mut String) {
     });
 }
 
+/// The keyword of JSON schemas for one of Google's.
+fn keyword_of(name: &str) -> Cow<'_, str> {
+    match name {
+        "ref" => Cow::Borrowed("$ref"),
+        "defs" => Cow::Borrowed("$defs"),
+        name => camel_case(name),
+    }
+}
+
 fn is_kept(name: &str, value: &Value<'_>) -> bool {
     let is_dropped = DROPPED.contains(&name)
         || (name == "format" && DROPPED_FORMATS.contains(&value.text()))
-        || (name == "type" && value.text() == r#""TYPE_UNSPECIFIED""#)
+        || (name == "type" && type_name(value) == r#""type_unspecified""#)
         || (COUNTS.contains(&name) && count(value).is_none());
     !is_dropped
 }
@@ -61,7 +96,8 @@ fn count<'v>(value: &Value<'v>) -> Option<Cow<'v, str>> {
     Some(Cow::Owned(number.to_string()))
 }
 
-fn write_list(list: &Value<'_>, json: &mut String) {
+/// Writes an array of schemas, with one for null if the value may be null.
+fn write_list(list: &Value<'_>, nullable: Nullable, json: &mut String) {
     if list.list().is_empty() {
         return json.push_str(list.text());
     }
@@ -72,7 +108,21 @@ fn write_list(list: &Value<'_>, json: &mut String) {
         }
         write_schema(schema, json);
     }
+    if nullable == Nullable::Yes {
+        json.extend([",", NULL_SCHEMA]);
+    }
     json.push(']');
+}
+
+/// Writes the values of an enumeration, with null if the value may be null.
+fn write_enum(values: &Value<'_>, nullable: Nullable, json: &mut String) {
+    match values.text().trim_end().strip_suffix(']') {
+        Some(start) if nullable == Nullable::Yes && !values.list().iter().any(Value::is_null) => {
+            let comma = if values.list().is_empty() { "" } else { "," };
+            json.extend([start, comma, "null]"]);
+        }
+        _ => json.push_str(values.text()),
+    }
 }
 
 /// Writes an object of schemas. Its names are those of properties, which are kept.
@@ -100,13 +150,19 @@ fn write_object<'v, N: AsRef<str>>(
 }
 
 /// Writes a type in lower case, with `null` beside it if the value may be null.
-fn write_type(kind: &str, is_nullable: bool, json: &mut String) {
-    let kind = kind.to_ascii_lowercase();
-    if is_nullable && kind.starts_with('"') {
+fn write_type(kind: &Value<'_>, nullable: Nullable, json: &mut String) {
+    let kind = type_name(kind);
+    if nullable == Nullable::Yes && kind.starts_with('"') {
         json.extend(["[", &kind, r#","null"]"#]);
     } else {
         json.push_str(&kind);
     }
+}
+
+/// The JSON of a type, in lower case.
+fn type_name(kind: &Value<'_>) -> String {
+    let name = kind.text().parse().ok().and_then(|number: usize| TYPES.get(number));
+    name.map_or_else(|| kind.text().to_owned(), |name| quoted(name)).to_ascii_lowercase()
 }
 
 #[cfg(test)]
@@ -136,6 +192,27 @@ mod tests {
                 r#"{"type":["string","null"],"additionalProperties":false}"#,
             ),
             ("{}", "{}"),
+            (
+                r#"{"type":6,"properties":{"a":{"type":1,"nullable":true},"b":{"type":0}}}"#,
+                r#"{"type":"object","properties":{"a":{"type":["string","null"]},"b":{}}}"#,
+            ),
+            (
+                r#"{"any_of":[{"type":"STRING"},{"type":"NUMBER"}],"nullable":true}"#,
+                r#"{"anyOf":[{"type":"string"},{"type":"number"},{"type":"null"}]}"#,
+            ),
+            (
+                r#"{"type":"STRING","enum":["a","b"],"nullable":true}"#,
+                r#"{"type":["string","null"],"enum":["a","b",null]}"#,
+            ),
+            (r#"{"enum":["a", null],"nullable":true}"#, r#"{"enum":["a", null]}"#),
+            (
+                r##"{"defs":{"A":{"type":"STRING"}},"items":{"ref":"#/defs/A"}}"##,
+                r##"{"$defs":{"A":{"type":"string"}},"items":{"$ref":"#/$defs/A"}}"##,
+            ),
+            (
+                r##"{"properties":{"ref":{"ref":"#/$defs/A","nullable":true}}}"##,
+                r##"{"properties":{"ref":{"anyOf":[{"$ref":"#/$defs/A"},{"type":"null"}]}}}"##,
+            ),
         ] {
             let schema: &RawValue = serde_json::from_str(schema).unwrap();
             assert_eq!(to_json_schema(schema).get(), expected, "{schema}");

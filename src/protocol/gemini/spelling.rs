@@ -1,4 +1,4 @@
-//! Reads members whose names are in camel case or in snake case.
+//! Reads members whose names are in camel case or in snake case, and enumerations by name or number.
 
 use std::borrow::Cow;
 
@@ -45,6 +45,19 @@ pub(super) fn elements<'a, T>(
         return Ok(vec![read(list)?]);
     }
     list.list()?.iter().enumerate().map(|(index, value)| read(&list.element(index, value))).collect()
+}
+
+/// Reads a value of an enumeration, in upper case. `names` are its names by number: Google's REST clients
+/// (`enum-encoding=int`) send the number in place of the name.
+///
+/// # Errors
+/// If the value is neither a string nor the number of a name.
+pub(super) fn enum_name(value: &Field<'_, '_>, names: &[&'static str]) -> Result<Cow<'static, str>, ProxyError> {
+    let position = value.whole_number().and_then(|number| usize::try_from(number).ok());
+    match position.and_then(|position| names.get(position)) {
+        Some(name) => Ok(Cow::Borrowed(name)),
+        None => Ok(Cow::Owned(value.text()?.to_ascii_uppercase())),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::spelling::fields;
+use super::spelling::{enum_name, fields};
 use super::tools::ToolSet;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::ToolChoice;
@@ -13,6 +13,8 @@ use crate::protocol::{Ignored, Warnings};
 
 const ALLOWED_NAMES: &str = "toolConfig.functionCallingConfig.allowedFunctionNames";
 const MODE: &str = "toolConfig.functionCallingConfig.mode";
+/// The modes, by number.
+const MODES: [&str; 5] = ["MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED"];
 
 /// A tool choice under the client's names.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +99,7 @@ impl<'a> RequestedChoice<'a> {
 
 impl CallingMode {
     fn read(mode: &Field<'_, '_>) -> Result<Self, ProxyError> {
-        match mode.text()?.to_ascii_uppercase().as_str() {
+        match &*enum_name(mode, &MODES)? {
             "AUTO" | "MODE_UNSPECIFIED" => Ok(Self::Auto),
             "VALIDATED" => Ok(Self::Validated),
             "ANY" => Ok(Self::Any),

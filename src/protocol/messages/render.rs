@@ -142,7 +142,7 @@ impl Renderer for MessagesRenderer {
         EventEncoder::new(options, response)
     }
 
-    fn opening() -> Option<Event<'static>> {
+    fn opening(_options: &ReplyOptions) -> Option<Event<'static>> {
         Some(Event::Start)
     }
 

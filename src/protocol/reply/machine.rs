@@ -83,7 +83,7 @@ impl<R: Renderer> Reply for Machine<R> {
         if self.is_finished() {
             return;
         }
-        if R::opening().is_some() {
+        if R::opening(&self.presenter.options).is_some() {
             self.begin(&ResponseObject::default());
             self.presenter.open(sink);
         }

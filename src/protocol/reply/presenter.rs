@@ -72,6 +72,7 @@ struct OpenCall {
 
 /// Puts the events of a renderer into a sink, after the opening event.
 struct RendererOutput<'m, R: Renderer, S> {
+    options: &'m ReplyOptions<R::Options>,
     encoder: &'m mut R::Encoder,
     is_opened: &'m mut bool,
     sink: &'m mut S,
@@ -80,7 +81,7 @@ struct RendererOutput<'m, R: Renderer, S> {
 impl<R: Renderer, S: Sink<R::Encoder>> RendererOutput<'_, R, S> {
     fn open(&mut self) {
         if !std::mem::replace(self.is_opened, true)
-            && let Some(opening) = R::opening()
+            && let Some(opening) = R::opening(self.options)
         {
             self.sink.put(self.encoder, &opening);
         }
@@ -155,7 +156,8 @@ impl<R: Renderer> Presenter<R> {
 
     fn rendering<'m, S: Sink<R::Encoder>>(&'m mut self, sink: &'m mut S) -> (&'m mut R, RendererOutput<'m, R, S>) {
         let encoder = self.encoder.as_mut().expect("a reply begins before it is rendered");
-        (&mut self.renderer, RendererOutput { encoder, is_opened: &mut self.is_opened, sink })
+        let output = RendererOutput { options: &self.options, encoder, is_opened: &mut self.is_opened, sink };
+        (&mut self.renderer, output)
     }
 
     /// Accepts the next piece of an item. The piece waits while another message or call is open.
@@ -228,7 +230,10 @@ impl<R: Renderer> Presenter<R> {
         let encoder = self.encoder.as_mut().expect("a reply begins before it ends");
         let stop_sequence = self.stop.found().filter(|_| finish == FinishKind::StopSequence);
         let end = ReplyEnd { finish, usage, stop_sequence, response: &self.response };
-        self.renderer.end(&end, &mut RendererOutput::<R, _> { encoder, is_opened: &mut self.is_opened, sink });
+        self.renderer.end(
+            &end,
+            &mut RendererOutput::<R, _> { options: &self.options, encoder, is_opened: &mut self.is_opened, sink },
+        );
     }
 
     pub(super) fn fail(&mut self, error: ProxyError, sink: &mut impl Sink<R::Encoder>) {

@@ -110,9 +110,9 @@ pub trait Renderer: Debug + Send + Sized + 'static {
     /// The encoder for a response that begins.
     fn encoder(options: &ReplyOptions<Self::Options>, response: &ResponseMeta) -> Self::Encoder;
 
-    /// The event that opens every reply, if the API has one.
+    /// The event that opens the reply, if the API has one.
     #[must_use]
-    fn opening() -> Option<EventOf<'static, Self>> {
+    fn opening(_options: &ReplyOptions<Self::Options>) -> Option<EventOf<'static, Self>> {
         None
     }
 
