@@ -4,13 +4,13 @@
 //! an `Origin` or site that isn't allowed, or a POST that a page could send without a preflight (any content type but
 //! JSON) are refused, whether or not client keys are set. Forms with files (`super::multipart`) are accepted on the
 //! paths that need them, and so are cancellations without a body and a content type; for these, too, a site that isn't
-//! allowed is refused. A valid key in a header, which a page can't send without a preflight, allows any host and site; a
-//! connection over the Unix socket allows any host. With keys set, every path but `/health` and `/ready` requires one;
-//! without keys, requests of other users of this machine are refused. Keys are compared as hashes, in constant time. A CORS preflight from an allowed origin needs no key,
-//! since it can't carry one.
+//! allowed is refused. A valid key in a header, which a page can't send without a preflight, allows any host and site;
+//! a connection over the Unix socket allows any host. With keys set, every path but `/health` and `/ready` requires
+//! one; without keys, requests of other users of this machine are refused. Keys are compared as hashes, in constant
+//! time. A CORS preflight from an allowed origin needs no key, since it can't carry one.
 //!
-//! Clients of the Gemini API may send the key in the query (`?key=`), which a page that knows the key can do too: such a
-//! key is accepted only for their API below `/v1beta`, and doesn't allow other hosts.
+//! Clients of the Gemini API may send the key in the query (`?key=`), which a page that knows the key can do too: such
+//! a key is accepted only for their API below `/v1beta`, and doesn't allow other hosts.
 //!
 //! A browser sends a key by HTTP Basic, and then with every request to this origin, including those that other pages
 //! cause. Such a key is accepted only for reading the page at `/`, and doesn't allow other hosts.

@@ -28,8 +28,8 @@ pub(super) enum ApiFlavor {
 const GOOGLE_HEADERS: [&str; 2] = ["x-goog-api-key", "x-goog-api-client"];
 
 impl ApiFlavor {
-    /// Detects the API by the canonical path. The APIs of OpenAI, Anthropic and Google have some paths in common, to which
-    /// Anthropic clients always send a version header, and Google's SDKs headers of their own.
+    /// Detects the API by the canonical path. The APIs of OpenAI, Anthropic and Google have some paths in common, to
+    /// which Anthropic clients always send a version header, and Google's SDKs headers of their own.
     pub(super) fn detect(path: &str, headers: &HeaderMap) -> Self {
         let is_below =
             |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -39,7 +39,7 @@ impl ApiFlavor {
             Self::Anthropic
         } else if is_below("/v1beta")
             || is_below("/upload/v1beta")
-            || (is_below("/v1/models") && GOOGLE_HEADERS.iter().any(|name| headers.contains_key(*name)))
+            || (is_below("/v1/models") && has_google_header(headers))
         {
             Self::Gemini
         } else {
@@ -51,6 +51,11 @@ impl ApiFlavor {
     pub(super) fn of(request: &Request) -> Self {
         request.extensions().get().copied().unwrap_or(Self::OpenAi)
     }
+}
+
+/// Whether a request comes from one of Google's SDKs.
+pub(super) fn has_google_header(headers: &HeaderMap) -> bool {
+    GOOGLE_HEADERS.iter().any(|name| headers.contains_key(*name))
 }
 
 /// Responds with an error, and discards the body.

@@ -95,7 +95,8 @@ fn codex_catalogue(document: CatalogueDocument) -> Response {
     response
 }
 
-/// `GET /v1/models/{id}` and `GET /v1beta/models/{id}`: accepts any name that requests may use for a model of the catalog.
+/// `GET /v1/models/{id}` and `GET /v1beta/models/{id}`: accepts any name that requests may use for a model of the
+/// catalog.
 pub(super) async fn retrieve(
     State(services): State<Arc<Services>>,
     id: Result<Path<String>, PathRejection>,

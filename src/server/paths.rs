@@ -70,15 +70,43 @@ const VERSIONED: [&str; 26] = [
     "videos",
 ];
 
-/// Methods of the Gemini API, which are appended to the model in the path. Below `/v1`, other words after a colon may be
-/// part of the name of a model.
-const GEMINI_METHODS: [&str; 5] =
-    ["generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"];
+/// Methods of the Gemini API, which are appended to the model in the path. Below `/v1`, other words after a colon may
+/// be part of the name of a model.
+const GEMINI_METHODS: [&str; 10] = [
+    "generateContent",
+    "streamGenerateContent",
+    "countTokens",
+    "embedContent",
+    "batchEmbedContents",
+    "asyncBatchEmbedContent",
+    "batchGenerateContent",
+    "generateAnswer",
+    "predict",
+    "predictLongRunning",
+];
+
+/// First segments of paths that only the Gemini API has, also below `/v1`.
+const GEMINI_ONLY: [&str; 8] = [
+    "auth_tokens",
+    "cachedContents",
+    "corpora",
+    "fileSearchStores",
+    "files:register",
+    "interactions",
+    "operations",
+    "tunedModels",
+];
+/// First segments of paths that the Gemini API has too, apart from the models.
+const SHARED_WITH_GEMINI: [&str; 9] =
+    ["agents", "batches", "credentials", "decisions", "environments", "files", "triggers", "voices", "webhooks"];
 
 impl CanonicalPath {
     /// Parses a path as sent.
     pub(super) fn of(path: &str) -> Self {
         let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        if let ["upload", version @ ("v1" | "v1alpha"), ..] = segments.as_mut_slice() {
+            *version = "v1beta";
+        }
         let (mut model, mut prefixes, mut is_beta) = (None, 0, false);
         loop {
             let length = match segments.as_slice() {
@@ -103,7 +131,7 @@ impl CanonicalPath {
         let is_versioned = !is_api && (prefixes > 0 || VERSIONED.contains(&first));
         let rest = segments.join("/");
         let method = gemini_method(&rest).filter(|(_, method)| is_beta || GEMINI_METHODS.contains(method));
-        let is_gemini = is_beta || method.is_some();
+        let is_gemini = is_beta || method.is_some() || (prefixes > 0 && GEMINI_ONLY.contains(&first));
         let repeated = match prefixes {
             _ if is_api => Some("/api"),
             0 | 1 => None,
@@ -121,6 +149,16 @@ impl CanonicalPath {
             return Self { path: format!("{start}models:{method}"), model, doubled };
         }
         Self { path: format!("{start}{rest}"), model, doubled }
+    }
+
+    /// The path as a client of the Gemini API means it.
+    pub(super) fn for_gemini(mut self) -> Self {
+        let below = self.path.strip_prefix("/v1/");
+        let shared = below.filter(|below| SHARED_WITH_GEMINI.contains(&below.split('/').next().unwrap_or_default()));
+        if let Some(path) = shared.map(|below| format!("/v1beta/{below}")) {
+            self.path = path;
+        }
+        self
     }
 }
 
@@ -200,6 +238,11 @@ mod tests {
             ("/v1beta/files", "/v1beta/files", None),
             ("/v1/models/llama3:latest", "/v1/models/llama3:latest", None),
             ("/v1beta/openai/chat/completions", "/v1/chat/completions", None),
+            ("/v1/models/gpt-6:batchGenerateContent", "/v1beta/models:batchGenerateContent", Some("gpt-6")),
+            ("/upload/v1beta/files", "/upload/v1beta/files", None),
+            ("/upload/v1/files", "/upload/v1beta/files", None),
+            ("/v1/cachedContents/1", "/v1beta/cachedContents/1", None),
+            ("/v1/files", "/v1/files", None),
         ] {
             let canonical = CanonicalPath::of(spelling);
             assert_eq!(canonical.path, path, "{spelling}");
@@ -211,6 +254,19 @@ mod tests {
             (doubled.path.as_str(), doubled.doubled.unwrap().prefix),
             ("/v1beta/models:generateContent", "/v1beta")
         );
+    }
+
+    #[test]
+    fn a_client_of_the_gemini_api_means_google_s_files_and_batches() {
+        for (path, expected) in [
+            ("/v1/files", "/v1beta/files"),
+            ("/v1/batches/1", "/v1beta/batches/1"),
+            ("/v1/filesystem", "/v1/filesystem"),
+            ("/v1/models", "/v1/models"),
+            ("/v1/responses", "/v1/responses"),
+        ] {
+            assert_eq!(CanonicalPath::of(path).for_gemini().path, expected);
+        }
     }
 
     #[test]

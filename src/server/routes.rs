@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::api_flavor::{ApiFlavor, refuse_unread};
+use super::api_flavor::{ApiFlavor, has_google_header, refuse_unread};
 use super::audio::Transcriptions;
 use super::background::BackgroundRuns;
 use super::batches::{self, BatchRunner, Batches};
@@ -340,6 +340,7 @@ async fn mark_simulated(State(backend): State<Backend>, request: Request, next: 
 async fn identify(mut request: Request, next: Next) -> Response {
     let id = RequestId::fresh();
     let path = CanonicalPath::of(request.uri().path());
+    let path = if has_google_header(request.headers()) { path.for_gemini() } else { path };
     let flavor = ApiFlavor::detect(&path.path, request.headers());
     let extensions = request.extensions_mut();
     extensions.insert(id.clone());

@@ -5,6 +5,7 @@ import pathlib
 import re
 
 import anthropic
+import google.genai
 import ollama
 import openai
 
@@ -65,6 +66,9 @@ OPTIONS = {
     "shouldReturnHttpResponse",
 }
 
+# First segments of paths that only Vertex AI has.
+OF_VERTEX = {"batchPredictionJobs", "projects", "tuningJobs"}
+
 
 def members(path):
     """The members of a typed dictionary or of a model."""
@@ -107,6 +111,20 @@ def endpoints_of(sdk, prefix):
             yield method.upper(), prefix + re.sub(r"\{[^}]*\}", "{}", path)
 
 
+def endpoints_of_google():
+    """The same for the Google Gen AI SDK, whose calls name the method elsewhere. Paths that a parameter begins are below
+    those of their collections."""
+    folder = pathlib.Path(google.genai.__file__).parent
+    for source in [*folder.glob("[a-z]*.py"), *(folder / "_gaos").rglob("*.py")]:
+        for path in re.findall(r"\bpath ?= ?f?['\"]([^'\"?]+)", source.read_text()):
+            path = path.lstrip("/").replace("{{api_version}}", "v1beta").replace("{api_version}", "v1beta")
+            path = path.replace("{model}:", "v1beta/models/{model}:")
+            if path.startswith("{") or path.split("/")[0] in OF_VERTEX or path.endswith(":computeTokens"):
+                continue
+            path = path if path.startswith(("v1beta/", "upload/")) else f"v1beta/{path}"
+            yield "POST", "/" + re.sub(r"\{[^}]*\}", "{}", path)
+
+
 def every_endpoint_of_the_sdks_is_on_the_page():
     exact, folders = set(), set()
     for line in PAGE.splitlines():
@@ -120,6 +138,7 @@ def every_endpoint_of_the_sdks_is_on_the_page():
     requests = {*endpoints_of(openai, "/v1"), *endpoints_of(anthropic, "")}
     client = (pathlib.Path(ollama.__file__).parent / "_client.py").read_text()
     requests |= {(method, path) for method, path in re.findall(r"'(GET|POST|DELETE)',\s*'(/api/[a-z]+)'", client)}
+    requests |= set(endpoints_of_google())
     assert len(requests) > 300, len(requests)
     is_below = lambda path: any(path == folder or path.startswith(folder + "/") for folder in folders)
     missing = sorted(f"{method} {path}" for method, path in requests if (method, path) not in exact and not is_below(path))
