@@ -107,6 +107,12 @@ fn unsupported_members_are_ignored_with_a_warning() {
             &["ignored:allowedFunctionNames"],
         ),
         (with("contents", json!([{"parts": [{"text": "x", "videoMetadata": {}}]}])), &["ignored:videoMetadata"]),
+        (with("contents", json!([{"parts": [{"text": "x"}], "extra": 1}])), &["ignored:extra"]),
+        (
+            with("contents", json!([{"parts": [{"inlineData": {"mimeType": "image/png", "data": "A", "extra": 1}}]}])),
+            &["ignored:extra"],
+        ),
+        (with("systemInstruction", json!({"parts": [{"text": "x", "videoMetadata": {}}]})), &["ignored:videoMetadata"]),
     ] {
         assert_eq!(sent(&scene(), &request).warnings, warnings, "{request}");
     }

@@ -51,6 +51,8 @@ impl<'a> Content<'a> {
         for (name, field) in fields(content, &members) {
             if name == "role" {
                 role = read_role(&field)?;
+            } else if name != "parts" {
+                ignored.note(&name);
             }
         }
         let mut parts = Vec::new();
@@ -73,18 +75,24 @@ fn read_role(role: &Field<'_, '_>) -> Result<Role, ProxyError> {
 }
 
 /// Reads the texts of a content that must not have anything else, such as the system instruction.
-pub(super) fn texts<'a>(content: &Field<'a, '_>) -> Result<Vec<Cow<'a, str>>, ProxyError> {
+pub(super) fn texts<'a>(content: &Field<'a, '_>, ignored: &mut Ignored) -> Result<Vec<Cow<'a, str>>, ProxyError> {
     let members = content.object()?;
     let mut texts = Vec::new();
     for (name, field) in fields(content, &members) {
-        if name == "parts" {
-            texts = elements(&field, |part| {
-                let members = part.object()?;
-                part.required(&members, "text")?.text()
-            })?;
+        match &*name {
+            "parts" => texts = elements(&field, |part| read_text(part, ignored))?,
+            "role" => {}
+            name => ignored.note(name),
         }
     }
     Ok(texts)
+}
+
+fn read_text<'a>(part: &Field<'a, '_>, ignored: &mut Ignored) -> Result<Cow<'a, str>, ProxyError> {
+    let members = part.object()?;
+    let text = part.required(&members, "text")?.text()?;
+    fields(part, &members).filter(|(name, _)| name != "text").for_each(|(name, _)| ignored.note(&name));
+    Ok(text)
 }
 
 /// Reads a part and adds what it contains to `parts`.
@@ -97,11 +105,12 @@ fn read_part<'a>(
     let members = part.object()?;
     let (mut data, mut reasoning, mut is_thought, mut is_empty) = (None, None, false, true);
     for (name, field) in fields(part, &members) {
+        let mut next = None;
         match &*name {
-            "text" => data = text_part(role, field.json_text()?),
-            "inlineData" if role == Role::User => data = Some(ContentPart::Part(media::read(&field)?)),
-            "functionCall" => data = Some(call(&field)?),
-            "functionResponse" => data = Some(response(&field, ignored)?),
+            "text" => next = text_part(role, field.json_text()?),
+            "inlineData" if role == Role::User => next = Some(ContentPart::Part(media::read(&field, ignored)?)),
+            "functionCall" => next = Some(call(&field, ignored)?),
+            "functionResponse" => next = Some(response(&field, ignored)?),
             "thought" => is_thought = field.flag()?,
             "thoughtSignature" => {
                 reasoning = signature::decode(&field.text()?).filter(|_| role == Role::Assistant);
@@ -114,6 +123,9 @@ fn read_part<'a>(
             name => ignored.note(name),
         }
         is_empty &= !CONTENT_MEMBERS.contains(&&*name);
+        if next.is_some() && std::mem::replace(&mut data, next).is_some() {
+            return Err(field.invalid("must be in a part of its own"));
+        }
     }
     if is_empty {
         return Err(part.invalid("must have 'text', 'inlineData', 'functionCall' or 'functionResponse'"));
@@ -130,14 +142,18 @@ fn text_part(role: Role, text: JsonText<'_>) -> Option<ContentPart<'_>> {
     (!is_empty).then_some(ContentPart::Part(part))
 }
 
-fn call<'a>(call: &Field<'a, '_>) -> Result<ContentPart<'a>, ProxyError> {
+fn call<'a>(call: &Field<'a, '_>, ignored: &mut Ignored) -> Result<ContentPart<'a>, ProxyError> {
     let members = call.object()?;
-    let arguments = match call.member(&members, "args") {
-        None => Cow::Borrowed("{}"),
-        Some(object) if object.is_object() => compact(object.json()),
-        Some(other) => return Err(other.must_be("an object")),
-    };
-    let id = call.optional_text(&members, "id")?.unwrap_or_default();
+    let (mut id, mut arguments) = (Cow::default(), Cow::Borrowed("{}"));
+    for (name, field) in fields(call, &members) {
+        match &*name {
+            "id" => id = field.text()?,
+            "args" if field.is_object() => arguments = compact(field.json()),
+            "args" => return Err(field.must_be("an object")),
+            "name" => {}
+            name => ignored.note(name),
+        }
+    }
     Ok(ContentPart::Call { id, name: call.required(&members, "name")?.text()?, arguments })
 }
 
@@ -150,7 +166,7 @@ fn response<'a>(response: &Field<'a, '_>, ignored: &mut Ignored) -> Result<Conte
             "id" => id = field.text()?,
             "name" => called = field.text()?,
             "response" => text = output_text(&field)?,
-            "parts" => media = elements(&field, response_media)?,
+            "parts" => media = elements(&field, |part| response_media(part, ignored))?,
             name => ignored.note(name),
         }
     }
@@ -178,14 +194,15 @@ fn output_text<'a>(response: &Field<'a, '_>) -> Result<JsonText<'a>, ProxyError>
 }
 
 /// Reads a part of a function's response, which must be an image or a file.
-fn response_media<'a>(part: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
+fn response_media<'a>(part: &Field<'a, '_>, ignored: &mut Ignored) -> Result<Part<'a>, ProxyError> {
     let members = part.object()?;
+    let mut media = None;
     for (name, field) in fields(part, &members) {
         match &*name {
-            "inlineData" => return media::read(&field),
+            "inlineData" => media = Some(media::read(&field, ignored)?),
             "fileData" => return Err(unsupported(&field, "send the file itself as 'inlineData'")),
-            _ => {}
+            name => ignored.note(name),
         }
     }
-    Err(part.lacks("inlineData"))
+    media.ok_or_else(|| part.lacks("inlineData"))
 }

@@ -1,7 +1,7 @@
 //! Errors in the Gemini API: Google's error object with a code, a message, a status and details.
 //!
-//! The code is the HTTP status. The details name the field at fault (`BadRequest`), the proxy's error code (`ErrorInfo`)
-//! and when to retry (`RetryInfo`), which clients read in place of the header `retry-after`.
+//! The code is the HTTP status. The details name the field at fault (`BadRequest`), the proxy's error code
+//! (`ErrorInfo`) and when to retry (`RetryInfo`), which clients read in place of the header `retry-after`.
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;

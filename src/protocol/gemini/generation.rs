@@ -9,14 +9,18 @@ use super::request::unsupported;
 use super::schema;
 use super::spelling::{enum_name, fields};
 use crate::error::{ProxyError, Refusal};
-use crate::protocol::Ignored;
 use crate::protocol::json::path::Field;
+use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::json::to_raw;
 use crate::protocol::models::Effort;
 use crate::protocol::tokens::TokenLimit;
 use crate::protocol::upstream_input::parameters::{self, ResponseFormat, effort_for_budget};
+use crate::protocol::{Ignored, Warnings};
 
 /// The name of the limit on output tokens.
 const TOKEN_LIMIT: &str = "maxOutputTokens";
+/// The media type of one of the values in a schema.
+const ENUM_TYPE: &str = "text/x.enum";
 /// The kinds of output, by number.
 const MODALITIES: [&str; 4] = ["MODALITY_UNSPECIFIED", "TEXT", "IMAGE", "AUDIO"];
 /// The thinking levels, by number.
@@ -29,7 +33,16 @@ pub(super) struct GenerationConfig {
     pub(super) thinking: Thinking,
     token_limit: Option<f64>,
     media_type: MediaType,
-    schema: Option<Box<RawValue>>,
+    schema: Option<OutputSchema>,
+}
+
+/// A schema of the output.
+#[derive(Clone, Debug)]
+enum OutputSchema {
+    /// A JSON schema, as the client sent it.
+    Json(Box<RawValue>),
+    /// Google's form of one, converted.
+    Converted(Box<RawValue>),
 }
 
 /// The media type of the output.
@@ -38,6 +51,8 @@ enum MediaType {
     #[default]
     Text,
     Json,
+    /// One of the values in the schema, as plain text.
+    Enum,
 }
 
 /// How much to think, and whether thoughts are shown.
@@ -56,6 +71,11 @@ impl GenerationConfig {
         for (name, field) in fields(config, &members) {
             read.read_member(&name, &field, ignored)?;
         }
+        if read.media_type == MediaType::Enum && read.values().is_empty() {
+            let name = format!("{config}.responseMimeType");
+            let message = format!("{name}: '{ENUM_TYPE}' requires a 'responseSchema' with 'enum'");
+            return Err(Refusal::invalid(name, message));
+        }
         Ok(read)
     }
 
@@ -67,7 +87,7 @@ impl GenerationConfig {
                 ignored.note(name);
             }
             "responseMimeType" => self.media_type = media_type(field)?,
-            "responseSchema" | "responseJsonSchema" => self.schema = Some(output_schema(name, field)?),
+            "responseSchema" | "responseJsonSchema" => self.schema = Some(OutputSchema::read(name, field)?),
             "responseFormat" => return Err(unsupported(field, "use 'responseMimeType' and 'responseSchema'")),
             "thinkingConfig" => self.thinking = Thinking::read(field, ignored)?,
             "candidateCount" if field.number()? > 1.0 => return Err(single_candidate(field)),
@@ -83,13 +103,33 @@ impl GenerationConfig {
         Ok(())
     }
 
-    /// The format of the output; `None` for plain text.
-    pub(super) fn take_format(&mut self) -> Option<ResponseFormat> {
-        match (self.schema.take(), self.media_type) {
-            (Some(schema), _) => Some(ResponseFormat::of_schema(&schema)),
-            (None, MediaType::Json) => Some(ResponseFormat::JsonObject),
-            (None, MediaType::Text) => None,
+    /// The format of the output; `None` for plain text. Notes a warning for a schema that the backend doesn't enforce,
+    /// because its root isn't an object.
+    pub(super) fn take_format(&mut self, warnings: &mut Warnings) -> Option<ResponseFormat> {
+        let values = self.values();
+        let format = match (self.schema.take(), self.media_type) {
+            (Some(_), MediaType::Enum) => {
+                let values = to_raw(&values);
+                ResponseFormat::Described(format!(
+                    "Respond with nothing but one of the texts in this JSON array, without quotation marks: {values}"
+                ))
+            }
+            (Some(schema), _) => schema.into_format(),
+            (None, MediaType::Json) => ResponseFormat::JsonObject,
+            (None, MediaType::Text | MediaType::Enum) => return None,
+        };
+        if matches!(format, ResponseFormat::Described(_)) {
+            warnings.note("clamped:responseSchema");
         }
+        Some(format)
+    }
+
+    /// The values of the schema's `enum`.
+    fn values(&self) -> Vec<String> {
+        let schema = self.schema.as_ref().and_then(|schema| RawObject::parse(schema.raw().get()).ok());
+        let values = schema.and_then(|schema| serde_json::from_str(schema.get("enum")?.get()).ok());
+        // A value may be null.
+        values.map(|values: Vec<Option<String>>| values.into_iter().flatten().collect()).unwrap_or_default()
     }
 
     /// Returns the limit to enforce, in tokens, and removes an enforced limit from `ignored`.
@@ -100,6 +140,36 @@ impl GenerationConfig {
             ignored.retain(|member| member != TOKEN_LIMIT);
         }
         Ok(limit)
+    }
+}
+
+impl OutputSchema {
+    fn read(name: &str, schema: &Field<'_, '_>) -> Result<Self, ProxyError> {
+        match (schema.is_object(), name) {
+            (false, _) => Err(schema.must_be("an object")),
+            (true, "responseJsonSchema") => Ok(Self::Json(schema.raw().to_owned())),
+            (true, _) => Ok(Self::Converted(schema::to_json_schema(schema.raw()))),
+        }
+    }
+
+    fn raw(&self) -> &RawValue {
+        let (Self::Json(schema) | Self::Converted(schema)) = self;
+        schema
+    }
+
+    /// The format for this schema. Google's form can't say that an object is closed, but the backend enforces closed
+    /// objects only.
+    fn into_format(self) -> ResponseFormat {
+        let schema = match self {
+            Self::Json(schema) => schema,
+            Self::Converted(schema) => schema::close_objects(&schema).unwrap_or(schema),
+        };
+        let kind = RawObject::parse(schema.get()).ok().and_then(|root| root.get("type").map(RawValue::get));
+        if kind == Some(r#""object""#) {
+            ResponseFormat::of_schema(&schema)
+        } else {
+            ResponseFormat::described_by(&schema)
+        }
     }
 }
 
@@ -143,20 +213,13 @@ fn media_type(field: &Field<'_, '_>) -> Result<MediaType, ProxyError> {
     match &*field.text()? {
         "" | "text/plain" => Ok(MediaType::Text),
         "application/json" => Ok(MediaType::Json),
+        ENUM_TYPE => Ok(MediaType::Enum),
         other => {
-            let message =
-                format!("{field}: '{other}' is not supported by this proxy; use 'text/plain' or 'application/json'");
+            let message = format!(
+                "{field}: '{other}' is not supported by this proxy; use 'text/plain', 'application/json' or '{ENUM_TYPE}'"
+            );
             Err(Refusal::unsupported_value(field.to_string(), message))
         }
-    }
-}
-
-/// Reads a schema of the output: a JSON schema, or Google's form of one.
-fn output_schema(name: &str, schema: &Field<'_, '_>) -> Result<Box<RawValue>, ProxyError> {
-    match (schema.is_object(), name) {
-        (false, _) => Err(schema.must_be("an object")),
-        (true, "responseJsonSchema") => Ok(schema.raw().to_owned()),
-        (true, _) => Ok(schema::to_json_schema(schema.raw())),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Collects `groundingMetadata`: the web searches of a reply, their sources, and the text that cites them.
 //!
-//! The backend counts the characters of a part; this API counts bytes of UTF-8, here of the whole visible text, which is
-//! what clients join from the parts.
+//! The backend counts the characters of a part; this API counts bytes of UTF-8. Positions are those in the whole
+//! visible text, which clients join from the parts: the chunks of a stream have no numbered parts. This differs from
+//! Google's service, which counts from the start of the part in `partIndex`, if a document has several parts with text.
 
 use crate::protocol::json::quoted;
 use crate::protocol::json::string::RawText;
@@ -53,7 +54,7 @@ impl Grounding {
         ));
     }
 
-    /// Whether the backend searched and cited nothing.
+    /// Whether the backend neither searched nor cited.
     pub(super) fn is_empty(&self) -> bool {
         self.queries.is_empty() && self.sources.is_empty()
     }

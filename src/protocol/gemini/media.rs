@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::spelling::fields;
 use crate::error::{ProxyError, Refusal};
+use crate::protocol::Ignored;
 use crate::protocol::codex::request::Part;
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
@@ -12,7 +13,7 @@ use crate::protocol::upstream_input::base64::without_white_space;
 const DEFAULT_FILE_NAME: &str = "document.pdf";
 
 /// Reads an image or a PDF.
-pub(super) fn read<'a>(blob: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
+pub(super) fn read<'a>(blob: &Field<'a, '_>, ignored: &mut Ignored) -> Result<Part<'a>, ProxyError> {
     let members = blob.object()?;
     let (mut media_type, mut data, mut display_name) = (None, None, None);
     for (name, field) in fields(blob, &members) {
@@ -20,7 +21,7 @@ pub(super) fn read<'a>(blob: &Field<'a, '_>) -> Result<Part<'a>, ProxyError> {
             "mimeType" => media_type = Some(field.text()?.to_ascii_lowercase()),
             "data" => data = Some(in_standard_alphabet(without_white_space(field.json_text()?))),
             "displayName" => display_name = Some(field.text()?).filter(|name| !name.is_empty()),
-            _ => {}
+            name => ignored.note(name),
         }
     }
     let media_type = media_type.ok_or_else(|| blob.lacks("mimeType"))?;

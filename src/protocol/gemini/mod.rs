@@ -2,9 +2,9 @@
 //!
 //! [`request`] reads a body and [`translate`] converts it to the backend's request: `content`, `media` and
 //! `conversation` the conversation, `generation`, `schema`, `tools` and `tool_choice` the rest. [`render`] converts the
-//! pieces of a reply to [`event`]s, which a stream contains and from which `document` is folded; `grounding` reports web
-//! searches. [`error`] renders errors. The client receives encrypted reasoning as a thought signature and sends it back
-//! in the next request. Members may be spelled in camel case or in snake case, as Google's parser accepts both.
+//! pieces of a reply to [`event`]s, which a stream contains and from which `document` is folded; `grounding` reports
+//! web searches. [`error`] renders errors. The client receives encrypted reasoning as a thought signature and sends it
+//! back in the next request. Members may be spelled in camel case or in snake case, as Google's parser accepts both.
 
 mod content;
 mod conversation;
@@ -35,18 +35,35 @@ use super::{CommonOptions, Context, Dialect, Mode, Plan, tokens};
 use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 
-/// The dialect of one method. All methods have the same requests and differ in the form of the reply.
-#[derive(Clone, Copy, Debug)]
-pub struct Endpoint<const STREAMS: bool, const SENDS_EVENTS: bool>;
+/// A method of the API. All methods have the same requests and differ in the form of the reply.
+pub trait Method: Send + Sync + 'static {
+    /// The form of the reply.
+    const FORM: Form;
+}
 
 /// `generateContent`.
-pub type Generate = Endpoint<false, false>;
+#[derive(Clone, Copy, Debug)]
+pub struct Generate;
 
 /// `streamGenerateContent`: the elements of a JSON array.
-pub type StreamArray = Endpoint<true, false>;
+#[derive(Clone, Copy, Debug)]
+pub struct StreamArray;
 
 /// `streamGenerateContent?alt=sse`: server-sent events.
-pub type StreamEvents = Endpoint<true, true>;
+#[derive(Clone, Copy, Debug)]
+pub struct StreamEvents;
+
+impl Method for Generate {
+    const FORM: Form = Form::Document;
+}
+
+impl Method for StreamArray {
+    const FORM: Form = Form::Array;
+}
+
+impl Method for StreamEvents {
+    const FORM: Form = Form::Events;
+}
 
 /// The form of a reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,25 +86,19 @@ impl Form {
     }
 }
 
-impl<const STREAMS: bool, const SENDS_EVENTS: bool> Endpoint<STREAMS, SENDS_EVENTS> {
-    const FORM: Form = match (STREAMS, SENDS_EVENTS) {
-        (false, _) => Form::Document,
-        (true, false) => Form::Array,
-        (true, true) => Form::Events,
-    };
-}
-
-impl<const STREAMS: bool, const SENDS_EVENTS: bool> Dialect for Endpoint<STREAMS, SENDS_EVENTS> {
+impl<M: Method> Dialect for M {
     type Request<'a> = GeminiRequest<'a>;
     type Options = CommonOptions;
     type Reply = GeminiReply;
 
     const NAME: &'static str = "gemini";
-    const STREAM_TYPE: &'static str =
-        if SENDS_EVENTS { "text/event-stream; charset=utf-8" } else { "application/json; charset=utf-8" };
+    const STREAM_TYPE: &'static str = match M::FORM {
+        Form::Events => "text/event-stream; charset=utf-8",
+        Form::Array | Form::Document => "application/json; charset=utf-8",
+    };
 
     fn decode(body: &[u8]) -> Result<GeminiRequest<'_>, ProxyError> {
-        request::decode(body, Self::FORM)
+        request::decode(body, M::FORM)
     }
 
     fn translate<'a>(

@@ -11,13 +11,11 @@ use super::event::{Chunk, ChunkEncoder, ChunkEnd, FinishReason, Part, PartConten
 use super::grounding::Grounding;
 use super::{Form, signature};
 use crate::error::ProxyError;
-use crate::protocol::json::compact;
-use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::string::RawText;
 use crate::protocol::reply::renderer::BLANK_LINE;
 use crate::protocol::reply::{
-    self, CallEnd, CallStart, Citation, Emit, FinishKind, Machine, Renderer, ReplyEnd, ReplyItem, ResponseMeta, Search,
-    TextDelta,
+    self, CallEnd, CallStart, Citation, CompleteCall, Emit, FinishKind, Machine, PendingCall, Renderer, ReplyEnd,
+    ReplyItem, ResponseMeta, Search, TextDelta,
 };
 
 /// The reply to a Gemini request.
@@ -48,15 +46,6 @@ pub struct GeminiRenderer {
     /// The signature that the next part gets.
     signature: Option<String>,
     has_refusal: bool,
-}
-
-/// A call whose arguments are still arriving.
-#[derive(Debug, Default)]
-struct PendingCall {
-    id: String,
-    name: String,
-    /// Escaped.
-    arguments: String,
 }
 
 impl GeminiRenderer {
@@ -169,24 +158,16 @@ impl Renderer for GeminiRenderer {
     }
 
     fn call_start(&mut self, call: &CallStart<'_>, _out: &mut impl Emit<ChunkEncoder>) -> ControlFlow<()> {
-        let CallStart { id, name, .. } = *call;
-        self.call = PendingCall { id: id.to_owned(), name: name.to_owned(), arguments: String::new() };
+        self.call = PendingCall::new(call);
         ControlFlow::Continue(())
     }
 
     fn call_text(&mut self, text: &str, _out: &mut impl Emit<ChunkEncoder>) {
-        self.call.arguments.push_str(text);
+        self.call.push(text);
     }
 
     fn call_end(&mut self, end: CallEnd, out: &mut impl Emit<ChunkEncoder>) {
-        let PendingCall { id, name, arguments } = std::mem::take(&mut self.call);
-        let arguments = RawText::from_escaped(&arguments).decode();
-        // Models sometimes write arguments that are not JSON, but a chunk has to be JSON.
-        let arguments = match (RawObject::parse(&arguments), end) {
-            (Ok(_), _) => compact(&arguments),
-            (Err(_), CallEnd::Truncated) => return,
-            (Err(_), CallEnd::Complete) => "{}".into(),
-        };
+        let Some(CompleteCall { id, name, arguments }) = self.call.end(end) else { return };
         self.part(PartContent::Call { id: &id, name: &name, arguments: &arguments }, out);
     }
 

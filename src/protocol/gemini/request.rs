@@ -10,11 +10,12 @@ use super::content::{self, Content};
 use super::generation::GenerationConfig;
 use super::spelling::{camel_case, elements};
 use super::tool_choice::RequestedChoice;
-use super::tools::{self, DeclaredTool};
+use super::tools;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Ignored;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::upstream_input::DeclaredTool;
 use crate::protocol::upstream_input::parameters::RequestedTier;
 
 /// A decoded request, borrowing from the body.
@@ -65,7 +66,7 @@ impl<'a> GeminiRequest<'a> {
         let ignored = &mut self.ignored;
         match name {
             "contents" => self.contents = elements(field, |content| Content::read(content, ignored))?,
-            "systemInstruction" => self.system = content::texts(field)?,
+            "systemInstruction" => self.system = content::texts(field, ignored)?,
             "tools" => self.tools = elements(field, |tool| tools::read(tool, ignored))?.concat(),
             "toolConfig" => self.tool_choice = RequestedChoice::read(field, ignored)?,
             "generationConfig" => self.generation = GenerationConfig::read(field, ignored)?,

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::spelling::camel_case;
 use crate::protocol::json::raw_object::{RawObject, Value};
+use crate::protocol::json::splice::Splice;
 use crate::protocol::json::{from_string, quoted};
 
 /// Keywords whose value is a schema or an array of schemas.
@@ -21,6 +22,33 @@ const TYPES: [&str; 8] = ["TYPE_UNSPECIFIED", "STRING", "NUMBER", "INTEGER", "BO
 const DROPPED: [&str; 3] = ["nullable", "propertyOrdering", "example"];
 /// Keywords whose value may be a number in a string.
 const COUNTS: [&str; 6] = ["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"];
+/// Keywords that the backend accepts in a schema that it enforces, apart from those with schemas.
+const ENFORCED: [&str; 12] = [
+    "type",
+    "title",
+    "description",
+    "enum",
+    "required",
+    "minItems",
+    "maxItems",
+    "minimum",
+    "maximum",
+    "multipleOf",
+    "pattern",
+    "$ref",
+];
+/// Formats that the backend accepts in a schema that it enforces.
+const ENFORCED_FORMATS: [&str; 9] = [
+    r#""date-time""#,
+    r#""time""#,
+    r#""date""#,
+    r#""duration""#,
+    r#""email""#,
+    r#""hostname""#,
+    r#""ipv4""#,
+    r#""ipv6""#,
+    r#""uuid""#,
+];
 /// Formats that JSON schemas don't have; the type implies them.
 const DROPPED_FORMATS: [&str; 5] = [r#""enum""#, r#""int32""#, r#""int64""#, r#""float""#, r#""double""#];
 /// How deep a schema is converted. The server rejects requests that nest deeper.
@@ -41,6 +69,48 @@ pub(super) fn to_json_schema(schema: &RawValue) -> Box<RawValue> {
     let mut json = String::with_capacity(schema.get().len());
     write_schema(&value, &mut json);
     from_string(json)
+}
+
+/// Adds `"additionalProperties":false` to every object of a converted schema. `None` if that isn't enough for the
+/// backend to enforce the schema: an object has an optional property or none, or the schema has a keyword that the
+/// backend doesn't accept then.
+pub(super) fn close_objects(schema: &RawValue) -> Option<Box<RawValue>> {
+    let value = Value::opened(schema.get(), MAX_DEPTH)?;
+    let mut edits = Splice::new(schema.get());
+    if close(&value, &mut edits) { edits.raw() } else { None }
+}
+
+/// Closes the objects of a schema or of an array of schemas. Returns whether all of them could be closed.
+fn close(schema: &Value<'_>, edits: &mut Splice<'_>) -> bool {
+    let Some(members) = schema.object() else { return schema.list().iter().all(|schema| close(schema, edits)) };
+    for (name, value) in members.members() {
+        let is_closed = match &**name {
+            "properties" | "$defs" => {
+                let named = value.object().map(RawObject::members).unwrap_or_default();
+                named.iter().all(|(_, schema)| close(schema, edits))
+            }
+            "items" | "prefixItems" | "anyOf" => close(value, edits),
+            "format" => ENFORCED_FORMATS.contains(&value.text()),
+            name => ENFORCED.contains(&name),
+        };
+        if !is_closed {
+            return false;
+        }
+    }
+    // After the nested schemas, so that edits are in the order of the text.
+    let is_object = |kind: &Value<'_>| kind.text() == r#""object""#;
+    if members.value("type").is_none_or(|kind| !is_object(kind) && !kind.list().iter().any(is_object)) {
+        return members.value("properties").is_none();
+    }
+    let required = members.list("required");
+    let is_required =
+        |name: &str| required.iter().any(|one| serde_json::from_str::<&str>(one.get()).is_ok_and(|one| one == name));
+    let properties = members.value("properties").and_then(Value::object).map(RawObject::members).unwrap_or_default();
+    if properties.is_empty() || !properties.iter().all(|(name, _)| is_required(name)) {
+        return false;
+    }
+    edits.add(schema.text(), r#""additionalProperties":false"#);
+    true
 }
 
 /// Writes a schema or an array of schemas.
@@ -169,7 +239,30 @@ fn type_name(kind: &Value<'_>) -> String {
 mod tests {
     use serde_json::value::RawValue;
 
-    use super::to_json_schema;
+    use super::{close_objects, to_json_schema};
+
+    #[test]
+    fn a_schema_is_closed_only_if_all_its_objects_can_be() {
+        let part = r#"{"type":"object","properties":{"b":{"type":"integer"}},"required":["b"]#}"#;
+        let schema = |part: &str| {
+            format!(r#"{{"type":["object","null"],"properties":{{"a":{{"anyOf":[{part}]}}}},"required":["a"]#}}"#)
+        };
+        let closed = |text: &str| text.replace('#', r#","additionalProperties":false"#);
+        let text = schema(part).replace('#', "");
+        let raw: &RawValue = serde_json::from_str(&text).unwrap();
+        assert_eq!(close_objects(raw).unwrap().get(), closed(&schema(part)));
+        for open in [
+            r#"{"type":"object","properties":{"b":{}}}"#,
+            r#"{"type":"object"}"#,
+            r#"{"properties":{"b":{}},"required":["b"]}"#,
+            r#"{"type":"object","properties":{"b":{}},"required":["b"],"additionalProperties":{}}"#,
+            r#"{"type":"string","default":"x"}"#,
+            r#"{"type":"string","format":"uri"}"#,
+        ] {
+            let text = schema(open).replace('#', "");
+            assert!(close_objects(serde_json::from_str(&text).unwrap()).is_none(), "{open}");
+        }
+    }
 
     #[test]
     fn google_s_schemas_become_json_schemas_in_the_same_order() {

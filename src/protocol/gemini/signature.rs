@@ -1,7 +1,7 @@
 //! Thought signatures: the backend's encrypted reasoning, in the base64 that the API requires.
 //!
-//! Clients decode a signature to bytes and may encode it again in the alphabet for URLs. Only signatures that this proxy
-//! issued are replayed: the backend can't read those of other services.
+//! Clients decode a signature to bytes and may encode it again in the alphabet for URLs. Only signatures that this
+//! proxy issued are replayed: the backend can't read those of other services.
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};

@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 
 use super::spelling::{enum_name, fields};
-use super::tools::ToolSet;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::ToolChoice;
 use crate::protocol::json::path::Field;
-use crate::protocol::upstream_input::names;
 use crate::protocol::upstream_input::parameters::allowed_tools;
+use crate::protocol::upstream_input::{ToolSet, names};
 use crate::protocol::{Ignored, Warnings};
 
 const ALLOWED_NAMES: &str = "toolConfig.functionCallingConfig.allowedFunctionNames";
@@ -66,11 +65,11 @@ impl<'a> RequestedChoice<'a> {
     /// Converts the choice to the backend's form.
     ///
     /// # Errors
-    /// If an allowed function isn't declared, or a call is required and no tool is declared.
+    /// If an allowed function isn't declared, or a call is required and no function is declared.
     pub(super) fn upstream(self, tools: &ToolSet<'a>, warnings: &mut Warnings) -> Result<ToolChoice<'a>, ProxyError> {
         let Self { mode, allowed } = self;
-        if mode == CallingMode::Any && tools.upstream.is_empty() {
-            return Err(Refusal::invalid(MODE, format!("{MODE}: 'ANY' requires at least one tool in 'tools'")));
+        if mode == CallingMode::Any && tools.functions.is_empty() {
+            return Err(Refusal::invalid(MODE, format!("{MODE}: 'ANY' requires at least one function in 'tools'")));
         }
         let word = match mode {
             CallingMode::None => return Ok(ToolChoice::None),
@@ -81,11 +80,13 @@ impl<'a> RequestedChoice<'a> {
                 return Ok(ToolChoice::Auto);
             }
             CallingMode::Validated if allowed.is_empty() => return Ok(ToolChoice::Auto),
-            CallingMode::Any if allowed.is_empty() => return Ok(ToolChoice::Required),
+            CallingMode::Any if allowed.is_empty() && !tools.has_web_search => return Ok(ToolChoice::Required),
             CallingMode::Validated => "auto",
             CallingMode::Any => "required",
         };
-        if let Some(unknown) = allowed.iter().find(|name| !tools.has_function(name)) {
+        // A search in place of a call doesn't satisfy `ANY`.
+        let allowed = if allowed.is_empty() { tools.functions.iter().cloned().collect() } else { allowed };
+        if let Some(unknown) = allowed.iter().find(|name| !tools.functions.contains(&**name)) {
             let message = format!("{ALLOWED_NAMES}: names '{unknown}', which is not among the functions in 'tools'");
             return Err(Refusal::invalid(ALLOWED_NAMES, message));
         }

@@ -2,7 +2,6 @@
 //! search.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
 
 use super::request::unsupported;
 use super::schema::to_json_schema;
@@ -13,16 +12,8 @@ use crate::protocol::codex::request::Tool;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::{constant, to_raw};
-use crate::protocol::upstream_input::parameters::tool_name;
-use crate::protocol::upstream_input::{names, schema};
-
-/// A declared tool.
-#[derive(Clone, Debug)]
-pub(super) enum DeclaredTool<'a> {
-    /// A function, with the client's name, in the backend's form.
-    Function(Cow<'a, str>, Tool<'a>),
-    WebSearch,
-}
+use crate::protocol::upstream_input::parameters::{Strict, function_with_parameters};
+use crate::protocol::upstream_input::{DeclaredTool, schema};
 
 /// Reads an element of `tools`, which may declare several tools.
 pub(super) fn read<'a>(tool: &Field<'a, '_>, ignored: &mut Ignored) -> Result<Vec<DeclaredTool<'a>>, ProxyError> {
@@ -34,7 +25,7 @@ pub(super) fn read<'a>(tool: &Field<'a, '_>, ignored: &mut Ignored) -> Result<Ve
             "googleSearch" | "googleSearchRetrieval" => {
                 let options = field.object()?;
                 fields(&field, &options).for_each(|(option, _)| ignored.note(&format!("{name}.{option}")));
-                declared.push(DeclaredTool::WebSearch);
+                declared.push(DeclaredTool::WebSearch(Tool::raw(Cow::Borrowed(constant(r#"{"type":"web_search"}"#)))));
             }
             _ => return Err(unsupported(&field, "use 'functionDeclarations' or 'googleSearch'")),
         }
@@ -44,7 +35,6 @@ pub(super) fn read<'a>(tool: &Field<'a, '_>, ignored: &mut Ignored) -> Result<Ve
 
 fn read_function<'a>(function: &Field<'a, '_>, ignored: &mut Ignored) -> Result<DeclaredTool<'a>, ProxyError> {
     let members = function.object()?;
-    let name = tool_name(function, &members)?;
     let mut parameters = None;
     for (member, field) in fields(function, &members) {
         match &*member {
@@ -63,45 +53,6 @@ fn read_function<'a>(function: &Field<'a, '_>, ignored: &mut Ignored) -> Result<
     }
     let parameters = parameters.unwrap_or_else(|| to_raw(&RawObject::default()));
     let parameters = schema::parameters(&parameters, RawObject::parse(parameters.get()).unwrap_or_default());
-    let description = function.optional_text(&members, "description")?;
-    let tool = Tool::function(&names::tool_name(name.clone()), description.as_deref(), &parameters, false);
+    let (name, tool) = function_with_parameters(function, &members, &parameters, Strict::Never)?;
     Ok(DeclaredTool::Function(name, tool))
-}
-
-/// All tools of a request.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ToolSet<'a> {
-    /// The tools in the backend's form.
-    pub(super) upstream: Vec<Tool<'a>>,
-    /// The client's names by the backend's, where they differ.
-    pub(super) renamed: BTreeMap<String, String>,
-    pub(super) has_web_search: bool,
-    /// The client's names of the functions.
-    functions: BTreeSet<Cow<'a, str>>,
-}
-
-impl<'a> ToolSet<'a> {
-    /// Collects the declared tools. Several web searches become one.
-    pub(super) fn new(declared: Vec<DeclaredTool<'a>>) -> Self {
-        let mut tools = Self::default();
-        for tool in declared {
-            match tool {
-                DeclaredTool::Function(name, tool) => {
-                    names::note_renamed(&name, &mut tools.renamed);
-                    tools.upstream.push(tool);
-                    tools.functions.insert(name);
-                }
-                DeclaredTool::WebSearch if !tools.has_web_search => {
-                    tools.has_web_search = true;
-                    tools.upstream.push(Tool::raw(Cow::Borrowed(constant(r#"{"type":"web_search"}"#))));
-                }
-                DeclaredTool::WebSearch => {}
-            }
-        }
-        tools
-    }
-
-    pub(super) fn has_function(&self, name: &str) -> bool {
-        self.functions.contains(name)
-    }
 }

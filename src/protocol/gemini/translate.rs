@@ -10,7 +10,6 @@ use super::conversation;
 use super::generation::Thinking;
 use super::render::{RenderOptions, ReplyOptions};
 use super::request::GeminiRequest;
-use super::tools::ToolSet;
 use crate::error::ProxyError;
 use crate::protocol::codex;
 use crate::protocol::codex::request::{ExtraMembers, Reasoning};
@@ -18,7 +17,7 @@ use crate::protocol::models::{Effort, RequestTraits};
 use crate::protocol::upstream_input::history::items;
 use crate::protocol::upstream_input::pairing::OutputScope;
 use crate::protocol::upstream_input::parameters::{self, ClampWarning, CommonOptions, ResponseFormat};
-use crate::protocol::upstream_input::{cache, instructions, schema};
+use crate::protocol::upstream_input::{ToolSet, cache, instructions, schema};
 use crate::protocol::{Context, Plan};
 
 /// Translates a request.
@@ -46,7 +45,8 @@ pub fn translate<'a>(
     let mut input = items(std::mem::take(&mut conversation.entries), OutputScope::Conversation, &mut context.warnings);
     let system = instructions::join(std::mem::take(&mut request.system));
     let instructions = instructions::choose(system, &mut input, "contents", &options.default_instructions)?;
-    let text = ResponseFormat::into_text(request.generation.take_format(), None, &mut input);
+    let format = request.generation.take_format(&mut context.warnings);
+    let text = ResponseFormat::into_text(format, None, &mut input);
     let mut upstream = codex::Request {
         format: codex::WireFormat::Classic,
         service_tier: parameters::service_tier(request.service_tier, &model),

@@ -1,8 +1,8 @@
 //! Resolves a client's model name to the backend's name of a model: aliases, routes, prefixes and suffixes.
 //!
 //! Unknown names are sent to the backend unchanged, so that a new model works without a release of this proxy;
-//! `default` and unknown `claude-*` and `gemini-*` names become the default model. The catalogue adds what is known about a model,
-//! such as its reasoning efforts.
+//! `default` and unknown `claude-*` and `gemini-*` names become the default model. The catalogue adds what is known
+//! about a model, such as its reasoning efforts.
 
 mod catalogue;
 mod route;

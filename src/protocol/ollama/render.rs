@@ -10,12 +10,10 @@ use bytes::Bytes;
 use super::Form;
 use super::event::{Call, Cost, DoneReason, Line, LineEncoder, LineEnd};
 use crate::error::ProxyError;
-use crate::protocol::json::compact;
-use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::json::string::RawText;
 use crate::protocol::reply::renderer::BLANK_LINE;
 use crate::protocol::reply::{
-    self, CallEnd, CallStart, Emit, FinishKind, Machine, Renderer, ReplyEnd, ReplyItem, ResponseMeta, TextDelta,
+    self, CallEnd, CallStart, CompleteCall, Emit, FinishKind, Machine, PendingCall, Renderer, ReplyEnd, ReplyItem,
+    ResponseMeta, TextDelta,
 };
 
 /// The reply to a request of Ollama's API.
@@ -44,15 +42,6 @@ pub struct OllamaRenderer {
     calls: usize,
     /// The call that began last.
     call: PendingCall,
-}
-
-/// A call whose arguments are still arriving.
-#[derive(Debug, Default)]
-struct PendingCall {
-    id: String,
-    name: String,
-    /// Escaped.
-    arguments: String,
 }
 
 impl OllamaRenderer {
@@ -121,24 +110,16 @@ impl Renderer for OllamaRenderer {
     }
 
     fn call_start(&mut self, call: &CallStart<'_>, _out: &mut impl Emit<LineEncoder>) -> ControlFlow<()> {
-        let CallStart { id, name, .. } = *call;
-        self.call = PendingCall { id: id.to_owned(), name: name.to_owned(), arguments: String::new() };
+        self.call = PendingCall::new(call);
         ControlFlow::Continue(())
     }
 
     fn call_text(&mut self, text: &str, _out: &mut impl Emit<LineEncoder>) {
-        self.call.arguments.push_str(text);
+        self.call.push(text);
     }
 
     fn call_end(&mut self, end: CallEnd, out: &mut impl Emit<LineEncoder>) {
-        let PendingCall { id, name, arguments } = std::mem::take(&mut self.call);
-        let arguments = RawText::from_escaped(&arguments).decode();
-        // Models sometimes write arguments that are not JSON, but a line has to be JSON.
-        let arguments = match (RawObject::parse(&arguments), end) {
-            (Ok(_), _) => compact(&arguments),
-            (Err(_), CallEnd::Truncated) => return,
-            (Err(_), CallEnd::Complete) => "{}".into(),
-        };
+        let Some(CompleteCall { id, name, arguments }) = self.call.end(end) else { return };
         out.emit(&Line::Call(Call { id: &id, index: self.calls, name: &name, arguments: &arguments }));
         self.calls += 1;
     }

@@ -12,11 +12,12 @@ use super::media;
 use super::message::{self, Message};
 use super::options::ModelOptions;
 use super::think::Think;
-use super::tools::DeclaredTool;
+use super::tools;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::codex::request::Part;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::upstream_input::DeclaredTool;
 use crate::protocol::upstream_input::parameters::{self, ResponseFormat};
 use crate::protocol::{Ignored, Mode};
 
@@ -96,7 +97,7 @@ impl<'a> OllamaRequest<'a> {
     fn read_chat_member(&mut self, name: &str, field: &Field<'a, '_>) -> Result<bool, ProxyError> {
         match name {
             "messages" => self.messages = field.each(Message::read)?,
-            "tools" => self.tools = field.each(DeclaredTool::read)?,
+            "tools" => self.tools = field.each(tools::read)?,
             // The backend rejects a conversation that is too long; it never truncates one.
             "truncate" | "shift" => {}
             _ => return Ok(false),

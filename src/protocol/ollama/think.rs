@@ -1,10 +1,10 @@
 //! Reads `think`: the reasoning effort, and whether reasoning is visible.
 
-use super::tools::ToolSet;
 use crate::error::ProxyError;
 use crate::protocol::Context;
 use crate::protocol::json::path::Field;
 use crate::protocol::models::{Effort, RequestTraits, ResolvedModel};
+use crate::protocol::upstream_input::ToolSet;
 use crate::protocol::upstream_input::parameters::{self, ClampWarning};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use super::message;
 use super::render::{RenderOptions, ReplyOptions};
 use super::request::OllamaRequest;
-use super::tools::ToolSet;
 use super::{OllamaReply, untagged};
 use crate::error::ProxyError;
 use crate::protocol::codex;
@@ -16,7 +15,7 @@ use crate::protocol::codex::request::{ExtraMembers, Reasoning, ToolChoice};
 use crate::protocol::upstream_input::history::items;
 use crate::protocol::upstream_input::pairing::OutputScope;
 use crate::protocol::upstream_input::parameters::{self, CommonOptions, ResponseFormat};
-use crate::protocol::upstream_input::{cache, instructions, schema};
+use crate::protocol::upstream_input::{ToolSet, cache, instructions, schema};
 use crate::protocol::{Context, Plan};
 
 /// Translates a request. One without a prompt gets a plan whose reply needs no backend.

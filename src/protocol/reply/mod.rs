@@ -4,8 +4,8 @@
 //! upstream events into pieces of output items ([`ReplyItem`]), with `items`, `item` and `progress` for what has
 //! arrived. `presenter` passes the pieces to the renderer in order (`queue`), up to a stop sequence (`stop`) or the
 //! token limit. The renderer's events go to a [`Sink`], which encodes them or folds them into a document.
-//! `response_meta` and `usage` render members that OpenAI's APIs have in common. The Responses API passes events on and
-//! uses only the assembler.
+//! `pending_call` collects the arguments of calls that an API sends as a whole. `response_meta` and `usage` render
+//! members that OpenAI's APIs have in common. The Responses API passes events on and uses only the assembler.
 //!
 //! Nothing here waits, reads a clock or draws random numbers: the same upstream events produce the same reply.
 
@@ -14,6 +14,7 @@ pub(super) mod finish;
 pub(super) mod item;
 pub(super) mod items;
 mod machine;
+mod pending_call;
 mod presenter;
 pub(super) mod progress;
 mod queue;
@@ -31,6 +32,7 @@ use super::stored_refs::{ResponseIdentity, StoredResponse};
 use crate::error::ProxyError;
 pub use finish::FinishKind;
 pub use machine::Machine;
+pub use pending_call::{CompleteCall, PendingCall};
 pub use renderer::{CallStart, Emit, EventOf, Renderer, ReplyEnd, ReplyOptions, TextDelta};
 pub use reply_item::{CallEnd, Citation, ReplyItem, Search, Source};
 pub use response_meta::ResponseMeta;

@@ -1,7 +1,8 @@
 //! Matches tool outputs with tool calls for clients that don't always send call ids.
 //!
 //! An output without an id has the name of its tool, or nothing. It belongs to the first matching call of its turn that
-//! has no output yet. Calls without an id get a generated one; these are numbered from the beginning of the
+//! has no output yet. An output with an unknown id belongs to the first such call of its name that the client sent
+//! without an id. Calls without an id get a generated one; these are numbered from the beginning of the
 //! conversation, so that they stay the same while it grows.
 
 use std::borrow::Cow;
@@ -22,6 +23,8 @@ pub struct CallMatcher<'a> {
 #[derive(Debug)]
 struct PendingCall<'a> {
     id: Cow<'a, str>,
+    /// The client sent no id.
+    is_unnamed: bool,
     has_output: bool,
 }
 
@@ -49,14 +52,15 @@ impl<'a> CallMatcher<'a> {
 
     /// Adds a call. Returns its id, which is generated if `id` is empty.
     pub fn add_call(&mut self, id: Cow<'a, str>, name: Cow<'a, str>) -> Cow<'a, str> {
-        let id = if id.is_empty() {
+        let is_unnamed = id.is_empty();
+        let id = if is_unnamed {
             self.generated_ids += 1;
             Cow::Owned(format!("{}{}", self.prefix, self.generated_ids))
         } else {
             id
         };
         let position = self.calls.len();
-        self.calls.push(PendingCall { id: id.clone(), has_output: false });
+        self.calls.push(PendingCall { id: id.clone(), is_unnamed, has_output: false });
         self.by_id.entry(id.clone()).or_default().push_back(position);
         self.by_name.entry(name).or_default().push_back(position);
         self.in_order.push_back(position);
@@ -66,6 +70,9 @@ impl<'a> CallMatcher<'a> {
     /// Returns the id of the call that an output belongs to, found by id, else by tool name, else by position. An id or
     /// name that the client didn't send is empty. If there is no such call, returns `id`.
     pub fn match_output(&mut self, id: Cow<'a, str>, name: &str) -> Cow<'a, str> {
+        if !id.is_empty() && !self.by_id.contains_key(&id) {
+            return self.match_unnamed(name).unwrap_or(id);
+        }
         let mut none = VecDeque::new();
         let candidates = match (&*id, name) {
             ("", "") => &mut self.in_order,
@@ -79,6 +86,16 @@ impl<'a> CallMatcher<'a> {
             }
         }
         id
+    }
+
+    /// Returns the id of the first call of a tool that has neither an id of the client nor an output.
+    fn match_unnamed(&mut self, name: &str) -> Option<Cow<'a, str>> {
+        let calls = &mut self.calls;
+        let is_open = |position: &&usize| calls.get(**position).is_some_and(|call| call.is_unnamed && !call.has_output);
+        let position = *self.by_name.get(name)?.iter().find(is_open)?;
+        let call = self.calls.get_mut(position)?;
+        call.has_output = true;
+        Some(call.id.clone())
     }
 }
 
@@ -101,6 +118,19 @@ mod tests {
         assert_eq!(calls.match_output("unknown".into(), ""), "unknown");
         assert_eq!(calls.match_output("".into(), ""), "call_3");
         assert_eq!(calls.match_output("".into(), ""), "");
+    }
+
+    #[test]
+    fn an_output_with_an_unknown_id_matches_a_call_without_an_id() {
+        let mut calls = CallMatcher::new("call_");
+        calls.add_call("own".into(), "f".into());
+        calls.add_call("".into(), "f".into());
+        calls.add_call("".into(), "g".into());
+        assert_eq!(calls.match_output("later".into(), "f"), "call_1");
+        assert_eq!(calls.match_output("later".into(), "f"), "later", "the other call has an id of its own");
+        assert_eq!(calls.match_output("".into(), "g"), "call_2");
+        assert_eq!(calls.match_output("later".into(), "g"), "later", "the call has an output");
+        assert_eq!(calls.match_output("own".into(), "f"), "own");
     }
 
     #[test]

@@ -16,5 +16,7 @@ pub mod pairing;
 pub mod parameters;
 pub mod replayed;
 pub mod schema;
+pub mod tool_set;
 
 pub use history::{CallKind, Conversation, HistoryCall, HistoryEntry};
+pub use tool_set::{DeclaredTool, ToolSet};

@@ -66,7 +66,7 @@ await run("node google-genai", {
     assert.ok(typeof name === "string" && Number.isInteger(age));
   },
 
-  async "pictures are looked at"() {
+  async "images are accepted"() {
     const inlineData = { mimeType: "image/png", data: redDot.split(",")[1] };
     assert.match((await ask([{ text: "What is this?" }, { inlineData }])).text, noModel);
   },

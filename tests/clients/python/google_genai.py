@@ -122,7 +122,7 @@ def answers_have_a_schema():
     assert isinstance(json.loads(ask("Tell me of Ann.", response_mime_type="application/json").text), dict)
 
 
-def pictures_are_looked_at():
+def images_are_accepted():
     picture = types.Part.from_bytes(data=base64.b64decode(red_dot().split(",")[1]), mime_type="image/png")
     answer = ask(["What is this?", picture])
     assert "1 picture" in answer.text or "image" in answer.text, answer.text
@@ -171,7 +171,7 @@ run(
         functions_are_called_and_answered,
         a_python_function_is_called_by_the_sdk,
         answers_have_a_schema,
-        pictures_are_looked_at,
+        images_are_accepted,
         the_web_is_searched,
         tokens_are_counted,
         errors_are_those_of_the_client,

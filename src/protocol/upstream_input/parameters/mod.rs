@@ -11,6 +11,8 @@ mod web_search;
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 pub use response_format::{ASK_FOR_JSON, ResponseFormat, mentions_json};
 pub use token_limit::{TokenLimits, enforced_limit};
 pub use tool_choice::{allowed_tools, tool_choice_keyword};
@@ -216,17 +218,30 @@ pub fn function_tool<'a>(
     schema_name: &str,
     strict: Strict,
 ) -> Result<(Cow<'a, str>, Tool<'a>), ProxyError> {
-    let name = tool_name(tool, members)?;
     let parameters = match tool.member(members, schema_name) {
         Some(parameters) => schema::parameters(parameters.raw(), parameters.object()?.into_owned()),
         None => schema::parameters(constant("{}"), RawObject::default()),
     };
+    function_with_parameters(tool, members, &parameters, strict)
+}
+
+/// Reads a function tool as [`function_tool`] does, with a schema that was read already.
+///
+/// # Errors
+/// If the name is missing or empty, or a member has the wrong type.
+pub fn function_with_parameters<'a>(
+    tool: &Field<'a, '_>,
+    members: &RawObject<'a>,
+    parameters: &RawValue,
+    strict: Strict,
+) -> Result<(Cow<'a, str>, Tool<'a>), ProxyError> {
+    let name = tool_name(tool, members)?;
     let description = tool.optional_text(members, "description")?;
     let strict = match strict {
         Strict::AsRequested => tool.optional_flag(members, "strict")?,
         Strict::Never => false,
     };
-    let tool = Tool::function(&names::tool_name(name.clone()), description.as_deref(), &parameters, strict);
+    let tool = Tool::function(&names::tool_name(name.clone()), description.as_deref(), parameters, strict);
     Ok((name, tool))
 }
 

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::error::ProxyError;
 use crate::protocol::codex::request::{Item, Part, Role, Text};
+use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::{constant, to_raw};
@@ -19,6 +20,8 @@ pub const ASK_FOR_JSON: &str = "Respond with a single valid JSON object.";
 /// An output format other than plain text.
 #[derive(Clone, Debug)]
 pub enum ResponseFormat {
+    /// A format that the backend doesn't have. Holds the instruction that asks the model for it.
+    Described(String),
     /// Any JSON object.
     JsonObject,
     /// JSON that follows a schema. Holds the backend's format object.
@@ -115,20 +118,33 @@ impl ResponseFormat {
         Self::JsonSchema(to_raw(&JsonSchema { r#type: "json_schema", name, description: None, schema, strict }))
     }
 
+    /// The format for a schema whose root isn't an object, which the backend doesn't have.
+    #[must_use]
+    pub fn described_by(schema: &RawValue) -> Self {
+        let schema = schema.get();
+        Self::Described(format!(
+            "Respond with nothing but JSON that follows this JSON schema, without Markdown: {schema}"
+        ))
+    }
+
     /// Builds the `text` member of the backend's request. In JSON mode, adds [`ASK_FOR_JSON`] to the input if no
-    /// message mentions JSON.
+    /// message mentions JSON. Adds the instruction for a format that the backend doesn't have.
     #[must_use]
     pub fn into_text<'a>(
         format: Option<Self>,
         verbosity: Option<Cow<'a, str>>,
         input: &mut Vec<Item<'a>>,
     ) -> Option<Text<'a>> {
-        let format = format.map(|format| match format {
+        let format = format.and_then(|format| match format {
+            Self::Described(instruction) => {
+                add_instruction(instruction.into(), input);
+                None
+            }
             Self::JsonObject => {
                 ask_for_json(input);
-                Cow::Borrowed(constant(r#"{"type":"json_object"}"#))
+                Some(Cow::Borrowed(constant(r#"{"type":"json_object"}"#)))
             }
-            Self::JsonSchema(format) => Cow::Owned(format),
+            Self::JsonSchema(format) => Some(Cow::Owned(format)),
         });
         (verbosity.is_some() || format.is_some()).then_some(Text { verbosity, format })
     }
@@ -170,15 +186,19 @@ fn lists(list: &Value, word: &str) -> bool {
 }
 
 /// Adds [`ASK_FOR_JSON`] as the first message, unless a message mentions JSON.
-fn ask_for_json(input: &mut Vec<Item<'_>>) {
+fn ask_for_json<'a>(input: &mut Vec<Item<'a>>) {
     let is_mentioned = input.iter().any(|item| match item {
         Item::Message { content, .. } => content.iter().any(has_json_text),
         _ => false,
     });
     if !is_mentioned {
-        let content = vec![Part::InputText(ASK_FOR_JSON.into())];
-        input.insert(0, Item::Message { role: Role::Developer, content });
+        add_instruction(ASK_FOR_JSON.into(), input);
     }
+}
+
+/// Adds an instruction as the first message.
+fn add_instruction<'a>(instruction: JsonText<'a>, input: &mut Vec<Item<'a>>) {
+    input.insert(0, Item::Message { role: Role::Developer, content: vec![Part::InputText(instruction)] });
 }
 
 fn has_json_text(part: &Part<'_>) -> bool {
