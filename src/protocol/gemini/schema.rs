@@ -72,8 +72,8 @@ pub(super) fn to_json_schema(schema: &RawValue) -> Box<RawValue> {
 }
 
 /// Adds `"additionalProperties":false` to every object of a converted schema. `None` if that isn't enough for the
-/// backend to enforce the schema: an object has an optional property or none, or the schema has a keyword that the
-/// backend doesn't accept then.
+/// backend to enforce the schema: an object has an optional property or none, a value has no type, or the schema has a
+/// keyword that the backend doesn't accept then.
 pub(super) fn close_objects(schema: &RawValue) -> Option<Box<RawValue>> {
     let value = Value::opened(schema.get(), MAX_DEPTH)?;
     let mut edits = Splice::new(schema.get());
@@ -89,7 +89,7 @@ fn close(schema: &Value<'_>, edits: &mut Splice<'_>) -> bool {
                 let named = value.object().map(RawObject::members).unwrap_or_default();
                 named.iter().all(|(_, schema)| close(schema, edits))
             }
-            "items" | "prefixItems" | "anyOf" => close(value, edits),
+            "items" | "anyOf" => close(value, edits),
             "format" => ENFORCED_FORMATS.contains(&value.text()),
             name => ENFORCED.contains(&name),
         };
@@ -97,11 +97,16 @@ fn close(schema: &Value<'_>, edits: &mut Splice<'_>) -> bool {
             return false;
         }
     }
-    // After the nested schemas, so that edits are in the order of the text.
-    let is_object = |kind: &Value<'_>| kind.text() == r#""object""#;
-    if members.value("type").is_none_or(|kind| !is_object(kind) && !kind.list().iter().any(is_object)) {
-        return members.value("properties").is_none();
+    let has = |keyword: &str| members.value(keyword).is_some();
+    let is_of = |kind: &str| {
+        let types = members.value("type");
+        types.is_some_and(|types| types.text() == kind || types.list().iter().any(|one| one.text() == kind))
+    };
+    if !is_of(r#""object""#) {
+        let is_typed = has("type") || has("anyOf") || has("$ref");
+        return is_typed && !has("properties") && (has("items") || !is_of(r#""array""#));
     }
+    // After the nested schemas, so that edits are in the order of the text.
     let required = members.list("required");
     let is_required =
         |name: &str| required.iter().any(|one| serde_json::from_str::<&str>(one.get()).is_ok_and(|one| one == name));
@@ -257,6 +262,8 @@ mod tests {
             r#"{"properties":{"b":{}},"required":["b"]}"#,
             r#"{"type":"object","properties":{"b":{}},"required":["b"],"additionalProperties":{}}"#,
             r#"{"type":"string","default":"x"}"#,
+            r#"{"description":"anything"}"#,
+            r#"{"type":"array"}"#,
             r#"{"type":"string","format":"uri"}"#,
         ] {
             let text = schema(open).replace('#', "");

@@ -186,7 +186,7 @@ fn lists(list: &Value, word: &str) -> bool {
 }
 
 /// Adds [`ASK_FOR_JSON`] as the first message, unless a message mentions JSON.
-fn ask_for_json<'a>(input: &mut Vec<Item<'a>>) {
+fn ask_for_json(input: &mut Vec<Item<'_>>) {
     let is_mentioned = input.iter().any(|item| match item {
         Item::Message { content, .. } => content.iter().any(has_json_text),
         _ => false,
