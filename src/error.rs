@@ -157,7 +157,7 @@ pub enum ProxyError {
         /// How long the client should wait before it retries.
         retry_after: Duration,
     },
-    /// The client key has reached its share of a quota window.
+    /// The client key has, or batches have, reached their share of a quota window.
     #[error("{0}")]
     Reserved(Box<Reserve>),
     /// There is no bearer token.
@@ -240,12 +240,13 @@ impl ProxyError {
     }
 }
 
-/// A client key that has reached its share of a quota window.
+/// A share of a quota window that is used up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reserve {
-    /// Name of the client key.
-    pub key: String,
-    /// The key is served while at most this percentage of each window is used (`keys.window_percent`).
+    /// Name of the client key whose share it is; `None`: that of batches.
+    pub key: Option<String>,
+    /// The key is served, or batches run, while at most this percentage of each window is used (`keys.window_percent`,
+    /// `batch.window_percent`).
     pub allowed_percent: u8,
     /// Name of the window: `5-hour`, `weekly`.
     pub window: String,
@@ -260,10 +261,20 @@ pub struct Reserve {
 impl fmt::Display for Reserve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, allowed_percent, window, used_percent, resets_at, .. } = self;
+        let setting = match key {
+            Some(key) => {
+                write!(f, "the client key '{key}' is served")?;
+                "keys.window_percent"
+            }
+            None => {
+                write!(f, "batches run")?;
+                "batch.window_percent"
+            }
+        };
         write!(
             f,
-            "the client key '{key}' is served while at most {allowed_percent} % of each quota window is used (setting \
-             keys.window_percent); {used_percent} % of the {window} window is used"
+            " while at most {allowed_percent} % of each quota window is used (setting {setting}); {used_percent} % of \
+             the {window} window is used"
         )?;
         match resets_at {
             Some(reset) => write!(f, "; it resets at {}", rfc3339(*reset)),

@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 
 use super::Services;
 use super::access::ClientKey;
@@ -36,6 +36,15 @@ fn bound_account(key: &ClientKey) -> Option<KeyAccount> {
 #[derive(Clone, Copy, Debug)]
 struct KeyShare(u8);
 
+/// The percentage of a quota window above which the lines of batches wait.
+#[derive(Clone, Copy, Debug)]
+struct BatchShare(u8);
+
+/// Attaches the quota share of batches.
+pub(super) fn attach_batch_share(percent: u8, extensions: &mut Extensions) {
+    extensions.insert(BatchShare(percent));
+}
+
 /// Attaches the account and quota share of a key.
 pub(super) fn attach_key(key: &ClientKey, request: &mut Parts) {
     bound_account(key).map(|account| request.extensions.insert(account));
@@ -48,10 +57,15 @@ pub(super) fn detach_key(request: &mut Parts) {
     request.extensions.remove::<KeyShare>();
 }
 
-/// Refuses a request while a quota window of the account is used beyond the share of the request's key.
+/// Refuses a request while a quota window of the account is used beyond the share of the request's key, or of batches.
 pub(super) async fn check_share(request: &Parts, upstream: &Upstream, bearer: &Bearer) -> Result<(), ProxyError> {
-    let Some(KeyShare(percent)) = request.extensions.get() else { return Ok(()) };
-    upstream.check_reserve(bearer, key_name(request).unwrap_or_default(), *percent).await
+    if let Some(KeyShare(percent)) = request.extensions.get() {
+        upstream.check_reserve(bearer, Some(key_name(request).unwrap_or_default()), *percent).await?;
+    }
+    match request.extensions.get() {
+        Some(BatchShare(percent)) => upstream.check_reserve(bearer, None, *percent).await,
+        None => Ok(()),
+    }
 }
 
 /// The tokens of the account that the request's key or header selects, or that the client itself is signed in with;

@@ -1,11 +1,14 @@
 //! Detects which vendor's API a client uses, and writes errors in its format.
 
+use std::sync::Arc;
+
 use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
 
 use super::body;
 use super::http_response::with_headers;
+use super::internal_request::ReportedError;
 use super::request_log::RequestId;
 use crate::command_hint;
 use crate::error::ProxyError;
@@ -80,5 +83,7 @@ pub(super) fn error_response(flavor: ApiFlavor, error: &ProxyError, id: &str) ->
         ApiFlavor::Gemini => gemini::to_error_response(error, command_hint::current()),
         ApiFlavor::Ollama => ollama::to_error_response(error, command_hint::current()),
     };
-    with_headers(status, headers, body)
+    let mut response = with_headers(status, headers, body);
+    response.extensions_mut().insert(ReportedError(Arc::new(error.clone())));
+    response
 }

@@ -230,6 +230,7 @@ pub(super) fn failed(error: &FileError, noun: &str, id: &str, param: &str) -> Pr
         }
         FileError::InUse(_) => Refusal::coded("file_in_use", param, error.to_string()),
         FileError::Ended(_) => Refusal::coded("batch_ended", param, error.to_string()),
+        FileError::TooManyBatches(_) => Refusal::coded("too_many_batches", param, error.to_string()),
         FileError::Full { .. } | FileError::TooMany(_) | FileError::Storage(_) => storing_failed(error),
     }
 }

@@ -13,15 +13,13 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::LiveSettings;
 use super::access::ClientKey;
-use super::api_flavor::{ApiFlavor, error_response};
 use super::middleware::attach_client_key;
-use super::request_log::RequestId;
 use crate::error::{ProxyError, Refusal};
 use crate::history::ResponseOwner;
 
@@ -37,11 +35,16 @@ pub(super) struct InternalRequest {
     pub(super) headers: HeaderMap,
     /// The JSON body; empty for methods without one.
     pub(super) body: Bytes,
+    /// What else handlers read, such as the share of the quota.
+    pub(super) extensions: Extensions,
 }
 
-/// The class of the error that a response reports, as an extension of the response.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ErrorClass(pub(super) &'static str);
+/// The error that a response reports, as an extension of the response.
+#[derive(Clone, Debug)]
+pub(super) struct ReportedError(pub(super) Arc<ProxyError>);
+
+/// The code of the error for a client key that no longer exists.
+pub(super) const KEY_REMOVED: &str = "client_key_removed";
 
 /// Marks a request of the daemon itself.
 #[derive(Clone, Copy, Debug)]
@@ -60,24 +63,22 @@ impl InternalRoutes {
         Self { routes, live }
     }
 
-    /// Runs a request. Returns its response, which is an error in the format of the API if the request fails or its
-    /// client key no longer exists. Dropping the future, or the body of the response, drops the upstream call.
-    pub(super) async fn run(&self, request: InternalRequest) -> Response {
-        let InternalRequest { owner, method, path, headers, body } = request;
+    /// Runs a request. Returns its response, which is an error in the format of the API if the request fails. Dropping
+    /// the future, or the body of the response, drops the upstream call.
+    ///
+    /// # Errors
+    /// If the path is invalid, or the client key of the request no longer exists.
+    pub(super) async fn run(&self, request: InternalRequest) -> Result<Response, ProxyError> {
+        let InternalRequest { owner, method, path, headers, body, extensions } = request;
         let built = Request::builder().method(method).uri(path).body(Body::from(body));
-        let Ok(mut built) = built else {
-            let error = Refusal::body("the path of the request is not valid");
-            return error_response(ApiFlavor::OpenAi, &error, &RequestId::fresh().0);
-        };
+        let mut built = built.map_err(|_| Refusal::body("the path of the request is not valid"))?;
         *built.headers_mut() = headers;
         built.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let (mut parts, body) = built.into_parts();
-        if let Err(error) = attach_owner(&self.live.borrow(), &owner, &mut parts) {
-            let flavor = ApiFlavor::detect(parts.uri.path(), &parts.headers);
-            return error_response(flavor, &error, &RequestId::fresh().0);
-        }
+        parts.extensions.extend(extensions);
+        attach_owner(&self.live.borrow(), &owner, &mut parts)?;
         let request = Request::from_parts(parts, body);
-        self.routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+        Ok(self.routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {}))
     }
 }
 
@@ -94,7 +95,7 @@ pub(super) fn attach_owner(live: &LiveSettings, owner: &ResponseOwner, parts: &m
     let is_owner = |key: &&ClientKey| ResponseOwner::of_key(&key.name, &key.sha256) == *owner;
     let Some(key) = keys.iter().find(is_owner) else {
         let message = "the client key that this request was made with is not valid anymore (setting keys)";
-        return Err(Refusal::forbidden("client_key_removed", None, message));
+        return Err(Refusal::forbidden(KEY_REMOVED, None, message));
     };
     attach_client_key(key, parts);
     Ok(())

@@ -179,9 +179,16 @@ impl Server {
             keep_alive: keep_alive(self.settings.header_timeout),
             reader_stall: self.settings.reader_stall,
         };
+        let stop = shutdown.stop.clone();
+        // A task of its own, so that long work on a line moves the accept loops to another thread.
+        shutdown.open.spawn(async move {
+            tokio::select! {
+                () = batches.run() => {}
+                () = stop.cancelled() => {}
+            }
+        });
         tokio::select! {
             _ = futures_util::future::join_all(self.listeners.iter().map(|listener| acceptor.accept_from(listener))) => {}
-            () = batches.run() => {}
             () = shutdown.stop.cancelled() => {}
         }
         drop(self.listeners);

@@ -12,12 +12,12 @@ use crate::proxy::{Launch, TestProxy};
 use crate::wire::{Answer, Ask};
 use crate::{BEGUN, Bench, COMPLETED, SECOND, WHOLE, begun, chat, with};
 
-const USAGE: &str = "/backend-api/wham/usage";
-const CHAT: &str = "/v1/chat/completions";
-const KEYS: &str = "[[keys]]\nname = 'ann'\nkey = 'sk-ann'\n[[keys]]\nname = 'bob'\nkey = 'sk-bob'\n";
+pub(crate) const USAGE: &str = "/backend-api/wham/usage";
+pub(crate) const CHAT: &str = "/v1/chat/completions";
+pub(crate) const KEYS: &str = "[[keys]]\nname = 'ann'\nkey = 'sk-ann'\n[[keys]]\nname = 'bob'\nkey = 'sk-bob'\n";
 
 /// A line for Chat.
-fn line(id: &str, body: &Value) -> String {
+pub(crate) fn line(id: &str, body: &Value) -> String {
     json!({"custom_id": id, "method": "POST", "url": CHAT, "body": body}).to_string()
 }
 
@@ -26,11 +26,11 @@ pub(crate) fn lines(count: usize) -> Vec<String> {
     (1..=count).map(|number| line(&format!("r{number}"), &chat())).collect()
 }
 
-async fn input_file(proxy: &TestProxy, lines: &[String]) -> String {
+pub(crate) async fn input_file(proxy: &TestProxy, lines: &[String]) -> String {
     uploaded(proxy, "batch", "requests.jsonl", lines.join("\n").as_bytes()).await
 }
 
-fn request(file: &str) -> Value {
+pub(crate) fn request(file: &str) -> Value {
     json!({"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"})
 }
 
@@ -43,12 +43,12 @@ pub(crate) async fn create(proxy: &TestProxy, lines: &[String]) -> String {
     created.json()["id"].as_str().unwrap().to_owned()
 }
 
-async fn find(proxy: &TestProxy, id: &str) -> Value {
+pub(crate) async fn find(proxy: &TestProxy, id: &str) -> Value {
     Ask::get(&format!("/v1/batches/{id}")).send(proxy).await.json()
 }
 
 /// Waits until a batch satisfies a condition.
-async fn until(proxy: &TestProxy, id: &str, is_met: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn until(proxy: &TestProxy, id: &str, is_met: impl Fn(&Value) -> bool) -> Value {
     let waiting = async {
         loop {
             let batch = find(proxy, id).await;
@@ -62,12 +62,12 @@ async fn until(proxy: &TestProxy, id: &str, is_met: impl Fn(&Value) -> bool) -> 
 }
 
 /// Waits until a batch has ended.
-async fn ended(proxy: &TestProxy, id: &str) -> Value {
+pub(crate) async fn ended(proxy: &TestProxy, id: &str) -> Value {
     until(proxy, id, |batch| ["completed", "failed", "cancelled"].iter().any(|status| batch["status"] == *status)).await
 }
 
 /// The results in a file, by the ids of their lines; none without a file.
-async fn results(proxy: &TestProxy, file: &Value) -> BTreeMap<String, Value> {
+pub(crate) async fn results(proxy: &TestProxy, file: &Value) -> BTreeMap<String, Value> {
     let Some(id) = file.as_str() else { return BTreeMap::new() };
     let content = content(proxy, id).await;
     assert_eq!(content.status, 200, "{}", content.text());
@@ -80,7 +80,7 @@ async fn results(proxy: &TestProxy, file: &Value) -> BTreeMap<String, Value> {
     results
 }
 
-async fn cancel(proxy: &TestProxy, id: &str) -> Answer {
+pub(crate) async fn cancel(proxy: &TestProxy, id: &str) -> Answer {
     Ask::raw(&format!("/v1/batches/{id}/cancel"), "").send(proxy).await
 }
 
@@ -228,7 +228,7 @@ async fn a_batch_belongs_to_the_key_that_created_it() {
     assert_eq!(keys, BTreeSet::from([Some("ann")]), "its lines are requests of that key");
 }
 
-fn usage(used_percent: u32, reset_seconds: u32) -> Script {
+pub(crate) fn usage(used_percent: u32, reset_seconds: u32) -> Script {
     let window = format!(
         r#"{{"used_percent":{used_percent},"limit_window_seconds":18000,"reset_after_seconds":{reset_seconds}}}"#
     );
@@ -295,6 +295,14 @@ async fn a_line_waits_while_requests_of_clients_wait() {
         find(&bench.proxy, &id).await;
     }
     assert_eq!(bench.request_count(), 1, "the line isn't sent while a client waits");
+    bench.proxy.says("requests of clients are waiting", 10 * SECOND).await;
+    let other = create(&bench.proxy, &lines(1)).await;
+    cancel(&bench.proxy, &other).await;
+    assert_eq!(
+        ended(&bench.proxy, &other).await["status"],
+        "cancelled",
+        "a full queue doesn't delay the end of a batch"
+    );
     first.open();
     running.open().await.rest().await;
     bench.upstream.received("/responses", 3).await;
@@ -356,7 +364,7 @@ async fn the_input_file_of_a_running_batch_can_not_be_deleted() {
 }
 
 /// A daemon with its settings, to start it again.
-async fn restartable() -> (Bench, Launch) {
+pub(crate) async fn restartable() -> (Bench, Launch) {
     let mut kept = None;
     let bench = Bench::answering(|launch| {
         kept = Some(launch.clone());

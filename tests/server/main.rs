@@ -7,6 +7,7 @@ mod accounts;
 mod agents;
 mod audio;
 mod background;
+mod batch_faults;
 mod batches;
 #[path = "../support/bodies.rs"]
 mod bodies;
@@ -180,6 +181,7 @@ fn both_transports_pass_the_same_tests() {
         "audio::",
         "uploads::",
         "files::",
+        "batch_faults::",
         "batches::",
         "relay_failures::",
         "gateway::",

@@ -70,10 +70,10 @@ async fn a_request_for_one_account_does_not_wait_for_the_quota_of_another() {
     bench.fake.on(USAGE, Script::silence());
     bench.fake.on(USAGE, Script::json(200, WINDOW));
     let [first, second] = ["acct-1", "acct-2"].map(bearer);
-    let slow = bench.upstream.check_reserve(&first, "laptop", 50);
+    let slow = bench.upstream.check_reserve(&first, Some("laptop"), 50);
     let other = async {
         bench.fake.received(USAGE, 1).await;
-        bench.upstream.check_reserve(&second, "phone", 50).await
+        bench.upstream.check_reserve(&second, Some("phone"), 50).await
     };
     tokio::select! {
         _ = slow => panic!("the backend does not answer it"),
@@ -87,7 +87,7 @@ async fn a_client_that_disconnects_lets_no_other_request_pass_unchecked() {
     bench.fake.on(USAGE, Script::silence());
     bench.fake.on(USAGE, Script::json(200, WINDOW));
     let bearer = bearer("acct-1");
-    let check = || Box::pin(bench.upstream.check_reserve(&bearer, "laptop", 50));
+    let check = || Box::pin(bench.upstream.check_reserve(&bearer, Some("laptop"), 50));
     let mut first = check();
     tokio::select! {
         _ = &mut first => panic!("the backend does not answer it"),

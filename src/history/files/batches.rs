@@ -3,10 +3,10 @@
 use rusqlite::{Connection, Row, params};
 
 use super::database::{self, ENDED, integer, unsigned};
-use super::{FileError, FileStore, ListQuery, Listing};
+use super::{FileError, FileStore, ListQuery, Listing, MAX_ACTIVE_BATCHES};
 use crate::history::responses::ResponseOwner;
 
-const COLUMNS: &str = "number, owner, id, input_file, endpoint, completion_window, metadata, account, output_seconds, \
+pub(super) const COLUMNS: &str = "number, owner, id, input_file, endpoint, completion_window, metadata, account, output_seconds, \
                        status, created_at, in_progress_at, finalizing_at, completed_at, failed_at, cancelling_at, \
                        cancelled_at, errors, output_file, error_file, total, completed, failed, next_line, next_offset";
 
@@ -164,7 +164,7 @@ impl FileStore {
     /// Adds a batch.
     ///
     /// # Errors
-    /// [`FileError::NotFound`] if its input file doesn't exist, or if the database fails.
+    /// [`FileError::NotFound`] if its input file doesn't exist; [`FileError::TooManyBatches`]; or if the database fails.
     pub async fn create_batch(&self, owner: &ResponseOwner, batch: NewBatch) -> Result<BatchRecord, FileError> {
         let owner = owner.column();
         self.run(move |shared| {
@@ -172,6 +172,9 @@ impl FileStore {
             let mut database = shared.lock();
             let change = database::change(&mut database)?;
             database::find(&change, &owner, &batch.input_file_id, now)?;
+            if count_active(&change)? >= MAX_ACTIVE_BATCHES {
+                return Err(FileError::TooManyBatches(MAX_ACTIVE_BATCHES));
+            }
             insert(&change, &owner, &batch, now)?;
             let record = find(&change, &owner, &batch.id)?;
             change.commit()?;
@@ -240,103 +243,6 @@ impl FileStore {
         })
         .await
     }
-
-    /// Returns the batches of all owners that haven't ended, the oldest first.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn active_batches(&self) -> Result<Vec<BatchRecord>, FileError> {
-        self.run(|shared| {
-            let database = shared.lock();
-            let sql = format!("SELECT {COLUMNS} FROM batches WHERE status NOT IN {ENDED} ORDER BY number");
-            let mut statement = database.prepare(&sql)?;
-            let rows = statement.query_map([], record)?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
-        })
-        .await
-    }
-
-    /// The status of a batch.
-    ///
-    /// # Errors
-    /// [`FileError::NotFound`], or if the database fails.
-    pub async fn batch_status(&self, number: i64) -> Result<BatchStatus, FileError> {
-        self.run(move |shared| {
-            let sql = format!("SELECT {COLUMNS} FROM batches WHERE number = ?1");
-            Ok(shared.lock().query_row(&sql, [number], record)?.status)
-        })
-        .await
-    }
-
-    /// Starts a batch whose input file is valid and has this many lines.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn start_batch(&self, number: i64, total: u64) -> Result<(), FileError> {
-        self.run(move |shared| {
-            let now = shared.now();
-            let sql = "UPDATE batches SET status = 'in_progress', in_progress_at = ?2, total = ?3 \
-                       WHERE number = ?1 AND status = 'validating'";
-            shared.lock().execute(sql, params![number, integer(now), integer(total)])?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Ends a batch whose input file has errors, which are a JSON array.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn fail_batch(&self, number: i64, errors: String) -> Result<(), FileError> {
-        self.run(move |shared| {
-            let now = shared.now();
-            let sql = "UPDATE batches SET status = 'failed', failed_at = ?2, errors = ?3 WHERE number = ?1 \
-                       AND status = 'validating'";
-            shared.lock().execute(sql, params![number, integer(now), errors])?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Records the result of a line, and that `next` follows; without a result, only the latter. Does nothing if the
-    /// line has a result already.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn record_line(
-        &self,
-        number: i64,
-        line: u64,
-        next: LinePosition,
-        result: Option<LineResult>,
-    ) -> Result<(), FileError> {
-        self.run(move |shared| {
-            let mut database = shared.lock();
-            let change = database::change(&mut database)?;
-            let outcome = result.as_ref().map(|result| result.outcome);
-            let (completed, failed) = (outcome == Some(LineOutcome::Completed), outcome == Some(LineOutcome::Failed));
-            let sql = "UPDATE batches SET next_line = ?3, next_offset = ?4, completed = completed + ?5, \
-                       failed = failed + ?6 WHERE number = ?1 AND next_line = ?2 \
-                       AND status IN ('in_progress', 'cancelling')";
-            let position = params![number, integer(line), integer(next.line), integer(next.offset), completed, failed];
-            if change.execute(sql, position)? == 1
-                && let Some(LineResult { text, .. }) = result
-            {
-                let sql = "INSERT INTO results (batch, line, is_error, bytes, text) VALUES (?1, ?2, ?3, ?4, ?5)";
-                change.execute(sql, params![number, integer(line), failed, integer(text.len() as u64), text])?;
-            }
-            Ok(change.commit()?)
-        })
-        .await
-    }
-
-    /// Whether the files and results have reached their maximum size.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn is_full(&self) -> Result<bool, FileError> {
-        self.run(|shared| Ok(database::total_bytes(&shared.lock())? >= shared.settings.max_bytes)).await
-    }
 }
 
 fn insert(database: &Connection, owner: &str, batch: &NewBatch, now: u64) -> rusqlite::Result<()> {
@@ -358,12 +264,17 @@ fn insert(database: &Connection, owner: &str, batch: &NewBatch, now: u64) -> rus
     Ok(())
 }
 
+fn count_active(database: &Connection) -> rusqlite::Result<u64> {
+    let sql = format!("SELECT count(*) FROM batches WHERE status NOT IN {ENDED}");
+    database.query_row(&sql, [], |row| row.get(0).map(unsigned))
+}
+
 fn find(database: &Connection, owner: &str, id: &str) -> Result<BatchRecord, FileError> {
     let sql = format!("SELECT {COLUMNS} FROM batches WHERE owner = ?1 AND id = ?2");
     Ok(database.query_row(&sql, params![owner, id], record)?)
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<BatchRecord> {
+pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<BatchRecord> {
     let time = |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(unsigned));
     let count = |column: usize| row.get(column).map(unsigned);
     let status: String = row.get(9)?;

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use super::{FileError, FileStore};
 use crate::fs::{AtomicFile, Existing};
 
-/// A file without a record is deleted at the start if it is older than this: another process may be writing it.
-const ORPHAN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A file without a record is deleted if nothing was written to it for this long: another process may be writing it.
+const ORPHAN_AGE: Duration = Duration::from_secs(60 * 60);
 /// The size of a part that [`FileReader::next`] returns.
 const PART_BYTES: usize = 256 * 1024;
 
@@ -117,11 +117,15 @@ impl Contents {
         for entry in fs::read_dir(directory)?.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            let is_content = name.starts_with("file-") && !is_known(&name);
-            let is_temporary = name.starts_with(".file-");
+            // The name of a temporary file is that of its content between a dot and a random suffix.
+            let id = match name.strip_prefix('.') {
+                Some(temporary) => temporary.rsplit_once('-').map_or(temporary, |(id, _)| id),
+                None => &name,
+            };
             let written = entry.metadata().and_then(|metadata| metadata.modified());
             let age = written.ok().and_then(|written| now.duration_since(written).ok());
-            if (is_content || is_temporary) && age.is_some_and(|age| age >= ORPHAN_AGE) {
+            let is_old = age.is_some_and(|age| age >= ORPHAN_AGE);
+            if id.starts_with("file-") && is_old && !is_known(id) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -264,8 +268,8 @@ impl FileStore {
         self.run(move |_| Ok(reader.read_all(limit_bytes)?)).await
     }
 
-    /// Reads the line of a file that starts at this offset; `None` at its end. The line's bytes are left out if there
-    /// are more than the limit.
+    /// Reads the first line of a file from this offset on that isn't blank; `None` if there is none. The line's bytes
+    /// are left out if there are more than the limit.
     ///
     /// # Errors
     /// If the disk fails.
@@ -274,7 +278,13 @@ impl FileStore {
         self.run(move |shared| {
             let Some(mut source) = shared.contents.open(&id)?.0 else { return Ok(None) };
             source.seek(SeekFrom::Start(offset))?;
-            Ok(source.line(offset, limit_bytes)?)
+            let mut next = offset;
+            loop {
+                match source.line(next, limit_bytes)? {
+                    Some(InputLine { bytes: Some(bytes), next_offset }) if bytes.is_empty() => next = next_offset,
+                    line => return Ok(line),
+                }
+            }
         })
         .await
     }

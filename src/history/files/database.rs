@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
-use super::{FileError, FileRecord, ListOrder, ListQuery, Listing, MAX_BATCHES, SCHEMA};
+use super::{FileError, FileRecord, ListOrder, ListQuery, Listing, MAX_ENDED_BATCHES, SCHEMA};
 
 /// The statuses of batches that have ended, as an SQL list.
 pub(super) const ENDED: &str = "('completed', 'failed', 'cancelled')";
@@ -102,7 +102,7 @@ pub(super) fn remove(database: &mut Connection, owner: &str, id: &str, now: u64)
 /// The size of all files, and of the results of batches.
 pub(super) fn total_bytes(database: &Connection) -> rusqlite::Result<u64> {
     let query = "SELECT (SELECT coalesce(sum(bytes), 0) FROM files) \
-                 + (SELECT coalesce(sum(bytes), 0) FROM results)";
+                 + (SELECT coalesce(sum(result_bytes), 0) FROM batches)";
     database.query_row(query, [], |row| row.get(0).map(unsigned))
 }
 
@@ -124,15 +124,26 @@ pub(super) fn expire(database: &mut Connection, now: u64, lifetime: u64) -> Resu
         rows.collect::<rusqlite::Result<Vec<String>>>()?
     };
     let sql = format!(
-        "DELETE FROM batches WHERE status IN {ENDED} AND (created_at <= ?1 \
-         OR number NOT IN (SELECT number FROM batches ORDER BY number DESC LIMIT ?2))"
+        "DELETE FROM batches WHERE status IN {ENDED} AND (coalesce(completed_at, failed_at, cancelled_at) <= ?1 \
+         OR number NOT IN (SELECT number FROM batches WHERE status IN {ENDED} \
+                           ORDER BY coalesce(completed_at, failed_at, cancelled_at) DESC, number DESC LIMIT ?2))"
     );
-    let batches = change.execute(&sql, params![integer(now.saturating_sub(lifetime)), integer(MAX_BATCHES)])?;
+    let batches = change.execute(&sql, params![integer(now.saturating_sub(lifetime)), integer(MAX_ENDED_BATCHES)])?;
     change.commit()?;
     if !ids.is_empty() || batches > 0 {
-        shrink(database)?;
+        shrink(database);
     }
     Ok(ids)
+}
+
+/// The batches that have ended and still have results, since a process was killed while it deleted them.
+pub(super) fn ended_with_results(database: &Connection) -> rusqlite::Result<Vec<i64>> {
+    let sql = format!(
+        "SELECT number FROM batches WHERE status IN {ENDED} \
+         AND EXISTS (SELECT 1 FROM results WHERE batch = batches.number)"
+    );
+    let mut statement = database.prepare(&sql)?;
+    statement.query_map([], |row| row.get(0))?.collect()
 }
 
 /// When the next file expires.
@@ -142,13 +153,20 @@ pub(super) fn next_expiry(database: &Connection, now: u64) -> rusqlite::Result<O
     Ok(next.map(unsigned))
 }
 
-/// Returns free pages to the file system, and empties the write-ahead log.
-pub(super) fn shrink(database: &Connection) -> rusqlite::Result<()> {
+/// Returns free pages to the file system, and empties the write-ahead log. A failure is only logged: the changes
+/// before it are stored, and a later call does the same.
+pub(super) fn shrink(database: &Connection) {
     for statement in ["PRAGMA incremental_vacuum", "PRAGMA wal_checkpoint(TRUNCATE)"] {
-        let mut statement = database.prepare(statement)?;
-        let mut rows = statement.query([])?;
-        while rows.next()?.is_some() {}
+        if let Err(error) = run_all(database, statement) {
+            tracing::warn!(%error, "the file store can't be made smaller");
+        }
     }
+}
+
+fn run_all(database: &Connection, statement: &str) -> rusqlite::Result<()> {
+    let mut statement = database.prepare(statement)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
     Ok(())
 }
 

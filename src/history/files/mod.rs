@@ -8,10 +8,13 @@
 mod batches;
 mod contents;
 mod database;
+mod draft;
 mod output;
+mod progress;
 mod record;
 mod upload;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,7 +76,8 @@ pub(super) const SCHEMA: Schema = Schema {
         completed INTEGER NOT NULL DEFAULT 0,
         failed INTEGER NOT NULL DEFAULT 0,
         next_line INTEGER NOT NULL DEFAULT 1,
-        next_offset INTEGER NOT NULL DEFAULT 0
+        next_offset INTEGER NOT NULL DEFAULT 0,
+        result_bytes INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX batches_by_owner ON batches (owner, number);
     CREATE TABLE results (
@@ -81,7 +85,6 @@ pub(super) const SCHEMA: Schema = Schema {
         batch INTEGER NOT NULL REFERENCES batches (number) ON DELETE CASCADE,
         line INTEGER NOT NULL,
         is_error INTEGER NOT NULL,
-        bytes INTEGER NOT NULL,
         text TEXT NOT NULL,
         UNIQUE (batch, line)
     ) STRICT;
@@ -90,9 +93,11 @@ pub(super) const SCHEMA: Schema = Schema {
     lifetime: Duration::from_secs(30 * 24 * 60 * 60),
 };
 const DATABASE: &str = "files.sqlite3";
-/// Maximum number of files, and of batches that are kept.
 const MAX_FILES: u64 = 10_000;
-const MAX_BATCHES: u64 = 1_000;
+/// Maximum number of batches that haven't ended, of all owners.
+const MAX_ACTIVE_BATCHES: u64 = 200;
+/// Maximum number of ended batches that are kept.
+const MAX_ENDED_BATCHES: u64 = 1_000;
 /// The longest time between two deletions of expired files.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
@@ -117,6 +122,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     /// Bytes of uploads that have no record yet.
     uploading_bytes: AtomicU64,
+    /// The ids of contents that have no record yet.
+    drafts: Mutex<HashSet<String>>,
 }
 
 /// The right to run the batches of a store, which one process has.
@@ -165,7 +172,14 @@ impl FileStore {
 
     fn new(database: Connection, contents: Contents, settings: FileSettings, clock: Arc<dyn Clock>) -> Self {
         let database = Mutex::new(database);
-        Self(Arc::new(Shared { database, contents, settings, clock, uploading_bytes: AtomicU64::new(0) }))
+        Self(Arc::new(Shared {
+            database,
+            contents,
+            settings,
+            clock,
+            uploading_bytes: AtomicU64::new(0),
+            drafts: Mutex::default(),
+        }))
     }
 
     /// How long files are kept at most.
@@ -232,7 +246,12 @@ impl FileStore {
     /// Deletes expired files and batches when they are due. Runs until dropped.
     pub async fn delete_expired(&self) {
         loop {
-            let wait = match self.run(Shared::expire).await {
+            let expired = self.run(|shared| {
+                let next = shared.expire()?;
+                shared.delete_orphans()?;
+                Ok(next)
+            });
+            let wait = match expired.await {
                 Ok(next) => next.min(EXPIRY_INTERVAL),
                 Err(error) => {
                     tracing::warn!(%error, "expired files can't be deleted");
@@ -261,7 +280,7 @@ impl FileStore {
     /// Runs work on a blocking thread.
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> Result<T, FileError> + Send + 'static,
+        work: impl FnOnce(&Arc<Shared>) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, FileError> {
         let shared = Arc::clone(&self.0);
         let worked = tokio::task::spawn_blocking(move || work(&shared));
@@ -285,15 +304,18 @@ impl Shared {
         for id in &expired {
             self.contents.delete(id)?;
         }
+        let ended = database::ended_with_results(&self.lock())?;
+        for batch in ended {
+            self.delete_results(batch)?;
+        }
         let next = database::next_expiry(&self.lock(), now)?;
         Ok(next.map_or(EXPIRY_INTERVAL, |next| Duration::from_secs(next.saturating_sub(now).max(1))))
     }
 
     /// Deletes contents without a record, which a killed process left.
     fn delete_orphans(&self) -> Result<(), FileError> {
-        let database = self.lock();
-        let now = self.clock.now();
-        Ok(self.contents.delete_orphans(now, |id| database::exists(&database, id).unwrap_or(true))?)
+        let is_known = |id: &str| self.drafts().contains(id) || database::exists(&self.lock(), id).unwrap_or(true);
+        Ok(self.contents.delete_orphans(self.clock.now(), is_known)?)
     }
 }
 

@@ -79,6 +79,9 @@ pub enum FileError {
     /// There are too many records.
     #[error("{0} are stored, which is the maximum; delete some")]
     TooMany(u64),
+    /// Too many batches haven't ended.
+    #[error("{0} batches haven't ended, which is the maximum; cancel some, or wait until one has ended")]
+    TooManyBatches(u64),
     /// A batch that hasn't ended reads the file.
     #[error("the batch '{0}' reads this file and hasn't ended; cancel the batch first")]
     InUse(String),

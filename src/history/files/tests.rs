@@ -171,7 +171,7 @@ async fn lists_are_paged_in_both_orders() {
 }
 
 #[tokio::test]
-async fn lines_are_read_by_offset_and_long_ones_are_skipped() {
+async fn lines_are_read_by_offset_without_blank_and_long_ones() {
     let directory = tempfile::tempdir().unwrap();
     for store in stores(directory.path()).await.0 {
         put(&store, "file-1", b"one\r\n\nthis is long\nend", None).await.unwrap();
@@ -179,7 +179,7 @@ async fn lines_are_read_by_offset_and_long_ones_are_skipped() {
         let found =
             |bytes: Option<&[u8]>, next_offset| Some(InputLine { bytes: bytes.map(<[u8]>::to_vec), next_offset });
         assert_eq!(line(0).await.unwrap(), found(Some(b"one"), 5));
-        assert_eq!(line(5).await.unwrap(), found(Some(b""), 6));
+        assert_eq!(line(5).await.unwrap(), found(None, 19), "a blank line is skipped");
         assert_eq!(line(6).await.unwrap(), found(None, 19));
         assert_eq!(line(19).await.unwrap(), found(Some(b"end"), 22));
         assert_eq!(line(22).await.unwrap(), None);
@@ -198,8 +198,7 @@ async fn a_line_gets_one_result_and_the_files_have_all_of_them() {
         let batch = store.create_batch(&ann(), new_batch("batch_1", "file-1")).await.unwrap();
         assert_eq!((batch.status, batch.next), (BatchStatus::Validating, at(1, 0)));
         store.start_batch(batch.number, 3).await.unwrap();
-        let record =
-            |line, next, outcome, text| store.record_line(batch.number, line, next, Some(result(outcome, text)));
+        let record = |line, next, outcome, text| store.record_line(batch.number, line, next, result(outcome, text));
         record(1, at(2, 2), LineOutcome::Completed, "{1}").await.unwrap();
         record(1, at(2, 2), LineOutcome::Completed, "{again}").await.unwrap();
         record(2, at(3, 4), LineOutcome::Failed, "{2}").await.unwrap();
@@ -233,7 +232,7 @@ async fn a_cancelled_batch_keeps_the_results_it_has() {
         put(&store, "file-1", b"a\nb\n", None).await.unwrap();
         let batch = store.create_batch(&ann(), new_batch("batch_1", "file-1")).await.unwrap();
         store.start_batch(batch.number, 2).await.unwrap();
-        store.record_line(batch.number, 1, at(2, 2), Some(result(LineOutcome::Completed, "{1}"))).await.unwrap();
+        store.record_line(batch.number, 1, at(2, 2), result(LineOutcome::Completed, "{1}")).await.unwrap();
         let other = ResponseOwner::default();
         assert_eq!(store.cancel_batch(&other, "batch_1").await, Err(FileError::NotFound));
         assert_eq!(store.cancel_batch(&ann(), "batch_1").await.unwrap().status, BatchStatus::Cancelling);
@@ -245,6 +244,115 @@ async fn a_cancelled_batch_keeps_the_results_it_has() {
         let query = ListQuery { purpose: None, after: None, limit: 1, order: ListOrder::Descending };
         assert_eq!(store.list_batches(&ann(), query).await.unwrap().records, [batch]);
     }
+}
+
+#[tokio::test]
+async fn an_end_that_fails_keeps_the_results_and_leaves_no_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("files");
+    let store = stores(directory.path()).await.0.remove(0);
+    put(&store, "file-1", b"a\nb\n", None).await.unwrap();
+    let batch = store.create_batch(&ann(), new_batch("batch_1", "file-1")).await.unwrap();
+    store.start_batch(batch.number, 2).await.unwrap();
+    store.record_line(batch.number, 1, at(2, 2), result(LineOutcome::Completed, "{1}")).await.unwrap();
+    store.record_line(batch.number, 2, at(3, 4), result(LineOutcome::Failed, "{2}")).await.unwrap();
+    store.finalize_batch(batch.number).await.unwrap();
+    let batch = store.active_batches().await.unwrap().remove(0);
+    let is_left = |id: &str| root.join(id).exists();
+    // The error file can't be written.
+    std::fs::write(root.join("file-err"), b"").unwrap();
+    store.end_batch(batch.clone(), ids()).await.unwrap_err();
+    assert!(!is_left("file-out"), "the output file isn't kept without a record");
+    // The database refuses the change.
+    let other = Connection::open(root.join(DATABASE)).unwrap();
+    other.pragma_update(None, "user_version", 99).unwrap();
+    store.end_batch(batch.clone(), ids()).await.unwrap_err();
+    assert!(!is_left("file-out") && !is_left("file-err"));
+    other.pragma_update(None, "user_version", 1).unwrap();
+    store.end_batch(batch.clone(), ids()).await.unwrap();
+    // Another call ends it only once.
+    store.end_batch(batch, OutputIds { output: "file-9".to_owned(), error: "file-8".to_owned() }).await.unwrap();
+    assert!(!is_left("file-9") && !is_left("file-8"));
+    assert_eq!(read(&store, &ann(), "file-out").await.unwrap(), b"{1}\n");
+    assert_eq!(read(&store, &ann(), "file-err").await.unwrap(), b"{2}\n");
+}
+
+#[tokio::test]
+async fn files_that_killed_processes_left_are_deleted_and_an_upload_in_progress_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("files");
+    let (mut stores, clock) = stores(directory.path()).await;
+    let store = stores.remove(0);
+    put(&store, "file-1", b"x", None).await.unwrap();
+    let mut upload = store.upload("file-2".to_owned()).await.unwrap();
+    upload.write(b"y").await.unwrap();
+    for abandoned in ["file-3", ".file-3-x7.tmp"] {
+        std::fs::write(root.join(abandoned), b"z").unwrap();
+    }
+    *clock.0.lock().unwrap() = SystemTime::now();
+    store.0.delete_orphans().unwrap();
+    assert!(root.join("file-3").exists(), "another process may be writing it");
+    *clock.0.lock().unwrap() = SystemTime::now() + HOUR;
+    store.0.delete_orphans().unwrap();
+    assert!(!root.join("file-3").exists() && !root.join(".file-3-x7.tmp").exists());
+    let file = NewFile { filename: "b".to_owned(), purpose: "user_data".to_owned(), lifetime: None };
+    upload.finish(&ann(), file).await.unwrap();
+    assert_eq!(read(&store, &ann(), "file-2").await.unwrap(), b"y");
+    assert_eq!(read(&store, &ann(), "file-1").await.unwrap(), b"x");
+}
+
+#[tokio::test]
+async fn results_count_against_the_maximum_size_until_the_batch_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    for store in stores(directory.path()).await.0 {
+        put(&store, "file-1", &[b'a'; 100], None).await.unwrap();
+        let batch = store.create_batch(&ann(), new_batch("batch_1", "file-1")).await.unwrap();
+        store.start_batch(batch.number, 1).await.unwrap();
+        assert!(store.has_room().await.unwrap());
+        let text = "x".repeat(900);
+        store.record_line(batch.number, 1, at(2, 100), result(LineOutcome::Completed, &text)).await.unwrap();
+        assert!(!store.has_room().await.unwrap());
+        store.finalize_batch(batch.number).await.unwrap();
+        store.end_batch(store.active_batches().await.unwrap().remove(0), ids()).await.unwrap();
+        assert!(!store.has_room().await.unwrap(), "the output file has them now");
+        store.remove(&ann(), "file-out").await.unwrap();
+        assert!(store.has_room().await.unwrap());
+        let left: i64 = store.0.lock().query_row("SELECT count(*) FROM results", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_kept_for_the_lifetime_after_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let (stores, clock) = stores(directory.path()).await;
+    for store in stores {
+        put(&store, "file-1", b"x", None).await.unwrap();
+        let batch = store.create_batch(&ann(), new_batch("batch_1", "file-1")).await.unwrap();
+        *clock.0.lock().unwrap() += 100 * HOUR;
+        store.0.expire().unwrap();
+        store.fail_batch(batch.number, "[]".to_owned()).await.unwrap();
+        store.0.expire().unwrap();
+        assert_eq!(store.find_batch(&ann(), "batch_1").await.unwrap().status, BatchStatus::Failed);
+        *clock.0.lock().unwrap() += 24 * HOUR;
+        store.0.expire().unwrap();
+        assert_eq!(store.find_batch(&ann(), "batch_1").await, Err(FileError::NotFound));
+    }
+}
+
+#[tokio::test]
+async fn the_number_of_active_batches_is_limited() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = stores(directory.path()).await.0.remove(1);
+    put(&store, "file-1", b"x", None).await.unwrap();
+    for number in 0..MAX_ACTIVE_BATCHES {
+        store.create_batch(&ann(), new_batch(&format!("batch_{number}"), "file-1")).await.unwrap();
+    }
+    let refused = store.create_batch(&ann(), new_batch("batch_x", "file-1")).await;
+    assert_eq!(refused, Err(FileError::TooManyBatches(MAX_ACTIVE_BATCHES)));
+    let first = store.active_batches().await.unwrap().remove(0);
+    store.fail_batch(first.number, "[]".to_owned()).await.unwrap();
+    store.create_batch(&ann(), new_batch("batch_x", "file-1")).await.unwrap();
 }
 
 #[tokio::test]

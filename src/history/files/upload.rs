@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::sync::atomic::Ordering;
 
 use super::contents::ContentWriter;
+use super::draft::Draft;
 use super::{FileError, FileRecord, FileStore, MAX_FILES, NewFile, Shared, database};
 use crate::history::responses::ResponseOwner;
 
@@ -14,7 +15,7 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct Upload {
     store: FileStore,
-    id: String,
+    draft: Option<Draft>,
     /// `None` while a write is in progress, and after one has failed.
     writer: Option<ContentWriter>,
     buffer: Vec<u8>,
@@ -29,17 +30,18 @@ impl FileStore {
     /// # Errors
     /// [`FileError::TooMany`], or if the disk or the database fails.
     pub async fn upload(&self, id: String) -> Result<Upload, FileError> {
-        let created = id.clone();
         let started = self.run(move |shared| {
+            let draft = Draft::new(shared, id);
             let database = shared.lock();
             if database::count(&database)? >= MAX_FILES {
                 return Err(FileError::TooMany(MAX_FILES));
             }
-            Ok((shared.contents.create(&created)?, database::total_bytes(&database)?))
+            let writer = shared.contents.create(draft.id())?;
+            Ok((draft, writer, database::total_bytes(&database)?))
         });
-        let (writer, stored_bytes) = started.await?;
-        let store = self.clone();
-        Ok(Upload { store, id, writer: Some(writer), buffer: Vec::new(), bytes: 0, stored_bytes })
+        let (draft, writer, stored_bytes) = started.await?;
+        let (store, draft, writer) = (self.clone(), Some(draft), Some(writer));
+        Ok(Upload { store, draft, writer, buffer: Vec::new(), bytes: 0, stored_bytes })
     }
 }
 
@@ -81,19 +83,19 @@ impl Upload {
     /// # Errors
     /// [`FileError::Full`], or if the disk or the database fails.
     pub async fn finish(mut self, owner: &ResponseOwner, file: NewFile) -> Result<FileRecord, FileError> {
-        let Some(mut writer) = self.writer.take() else { return Err(interrupted()) };
-        let (owner, id, bytes) = (owner.column(), self.id.clone(), self.bytes);
+        let (Some(mut writer), Some(draft)) = (self.writer.take(), self.draft.take()) else {
+            return Err(interrupted());
+        };
+        let (owner, bytes) = (owner.column(), self.bytes);
         let buffer = std::mem::take(&mut self.buffer);
         self.store
             .run(move |shared| {
                 writer.write_all(&buffer)?;
                 // Content without a record is deleted later; a record without content would be an error for the client.
-                shared.contents.commit(&id, writer)?;
-                let added = shared.add(&owner, &id, bytes, file);
-                if added.is_err() {
-                    shared.contents.delete(&id)?;
-                }
-                added
+                shared.contents.commit(draft.id(), writer)?;
+                let added = shared.add(&owner, draft.id(), bytes, file)?;
+                draft.keep();
+                Ok(added)
             })
             .await
     }

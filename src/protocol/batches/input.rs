@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::json::path::Field;
 use crate::protocol::json::raw_object::RawObject;
+use crate::protocol::json::splice::Splice;
 
 /// OpenAI's limit.
 const MAX_LINES: u64 = 50_000;
@@ -158,6 +159,18 @@ impl<'l> LineRequest<'l> {
         }
         Ok(())
     }
+
+    /// The body with `"store": false`, if it doesn't say whether its response is stored.
+    #[must_use]
+    pub fn unstored_body(&self) -> Option<String> {
+        let members = RawObject::parse(self.body.get()).ok()?;
+        if members.get("store").is_some() {
+            return None;
+        }
+        let mut splice = Splice::new(self.body.get());
+        splice.add(self.body.get(), r#""store":false"#);
+        Some(splice.text().into_owned())
+    }
 }
 
 #[cfg(test)]
@@ -240,6 +253,20 @@ mod tests {
         for member in ["stream", "background"] {
             let text = text.replace("\"x\":1.0", &format!("\"{member}\":true"));
             assert!(LineRequest::read(text.as_bytes(), ENDPOINT).unwrap().check_mode().is_err());
+        }
+    }
+
+    #[test]
+    fn a_response_is_stored_only_if_the_body_says_so() {
+        let unstored = |body: &str| {
+            let text = format!(r#"{{"custom_id":"a","method":"POST","url":"/v1/responses","body":{body}}}"#);
+            LineRequest::read(text.as_bytes(), ENDPOINT).unwrap().unstored_body()
+        };
+        let body: serde_json::Value = serde_json::from_str(&unstored(r#"{"model":"m"}"#).unwrap()).unwrap();
+        assert_eq!(body, json!({"model": "m", "store": false}));
+        assert_eq!(unstored("{}").unwrap(), r#"{"store":false}"#);
+        for body in [r#"{"store":true}"#, r#"{"store":false}"#] {
+            assert_eq!(unstored(body), None);
         }
     }
 }

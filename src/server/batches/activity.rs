@@ -1,11 +1,11 @@
-//! Which batches are paused and why, and the signal that a batch was created or cancelled.
+//! Which batches are paused and why, how often their lines failed, and the signal that a batch was created or cancelled.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::{Clock as _, SystemClock, serialize_rfc3339};
@@ -14,9 +14,25 @@ use crate::history::FileStore;
 /// The state of the batches that isn't stored.
 #[derive(Debug, Default)]
 pub(in crate::server) struct BatchActivity {
-    changed: Notify,
+    changed: watch::Sender<()>,
     /// By the number of the batch.
-    pauses: Mutex<BTreeMap<i64, Pause>>,
+    batches: Mutex<BTreeMap<i64, Activity>>,
+}
+
+/// The state of a batch since its last result.
+#[derive(Debug, Default)]
+struct Activity {
+    pause: Option<Pause>,
+    attempts: Attempts,
+}
+
+/// How often the current line has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Attempts {
+    /// In any way.
+    pub(super) all: u32,
+    /// In a way that the line may have caused.
+    pub(super) unexplained: u32,
 }
 
 /// A batch that hasn't ended, in the JSON form of `/usage`.
@@ -59,73 +75,88 @@ pub(super) struct Obstacle {
 
 #[derive(Debug)]
 struct Pause {
-    /// Empty if the batch has only counted attempts.
     kind: &'static str,
     status: PauseStatus,
+    /// When the batch was paused for this kind of reason.
+    began: Instant,
     until: Instant,
-    /// How often the current line has failed.
-    attempts: u32,
 }
 
 impl BatchActivity {
     /// Wakes the runner.
     pub(super) fn notify(&self) {
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
-    /// Waits until a batch is created or cancelled.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Reports each batch that is created or cancelled.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
-    /// How long a batch still waits; `None`: its next line may be tried.
+    /// How long a batch still waits; `None`: it may be tried.
     pub(super) fn remaining_pause(&self, number: i64) -> Option<Duration> {
-        let remaining = self.pauses().get(&number)?.until.saturating_duration_since(Instant::now());
+        self.remaining(number, |_| true)
+    }
+
+    /// The same, for a pause of this kind only.
+    pub(super) fn remaining_pause_for(&self, number: i64, kind: &str) -> Option<Duration> {
+        self.remaining(number, |pause| pause.kind == kind)
+    }
+
+    fn remaining(&self, number: i64, counts: impl Fn(&Pause) -> bool) -> Option<Duration> {
+        let batches = self.batches();
+        let pause = batches.get(&number)?.pause.as_ref().filter(|pause| counts(pause))?;
+        let remaining = pause.until.saturating_duration_since(Instant::now());
         (!remaining.is_zero()).then_some(remaining)
+    }
+
+    /// For how long a batch has been paused for this kind of reason.
+    pub(super) fn paused_for(&self, number: i64, kind: &str) -> Duration {
+        let batches = self.batches();
+        let pause = batches.get(&number).and_then(|activity| activity.pause.as_ref());
+        pause.filter(|pause| pause.kind == kind).map_or(Duration::ZERO, |pause| pause.began.elapsed())
     }
 
     /// Records and logs that a batch waits.
     pub(super) fn pause(&self, number: i64, id: &str, obstacle: Obstacle) {
         let Obstacle { kind, reason, wait } = obstacle;
-        let mut pauses = self.pauses();
-        let previous = pauses.get(&number);
-        if previous.is_none_or(|previous| previous.kind != kind) {
+        let mut batches = self.batches();
+        let activity = batches.entry(number).or_default();
+        let previous = activity.pause.as_ref().filter(|previous| previous.kind == kind);
+        if previous.is_none() {
             tracing::info!(batch = id, reason, "batch paused");
         }
-        let attempts = previous.map_or(0, |previous| previous.attempts);
+        let now = Instant::now();
+        let began = previous.map_or(now, |previous| previous.began);
         let status = PauseStatus { reason, until: SystemClock.now() + wait };
-        pauses.insert(number, Pause { kind, status, until: Instant::now() + wait, attempts });
+        activity.pause = Some(Pause { kind, status, began, until: now + wait });
     }
 
     /// Counts a failed attempt of the current line; returns how many there were.
-    pub(super) fn count_attempt(&self, number: i64) -> u32 {
-        let mut pauses = self.pauses();
-        let pause = pauses.entry(number).or_insert_with(|| Pause {
-            kind: "",
-            status: PauseStatus { reason: String::new(), until: SystemTime::UNIX_EPOCH },
-            until: Instant::now(),
-            attempts: 0,
-        });
-        pause.attempts += 1;
-        pause.attempts
+    pub(super) fn count_attempt(&self, number: i64, is_unexplained: bool) -> Attempts {
+        let mut batches = self.batches();
+        let attempts = &mut batches.entry(number).or_default().attempts;
+        attempts.all += 1;
+        attempts.unexplained += u32::from(is_unexplained);
+        *attempts
     }
 
-    /// Records that a batch goes on, and logs it if its pause was logged.
+    /// Forgets the state of a batch that has another status.
+    pub(super) fn forget(&self, number: i64) {
+        self.batches().remove(&number);
+    }
+
+    /// Records that a batch goes on.
     pub(super) fn resume(&self, number: i64, id: &str) {
-        if self.forget(number) {
+        if self.batches().remove(&number).is_some_and(|activity| activity.pause.is_some()) {
             tracing::info!(batch = id, "batch resumed");
         }
-    }
-
-    /// Forgets the pause of a batch. Returns whether it was logged.
-    pub(super) fn forget(&self, number: i64) -> bool {
-        self.pauses().remove(&number).is_some_and(|pause| !pause.kind.is_empty())
     }
 
     /// The batches that haven't ended.
     pub(in crate::server) async fn progress(&self, files: &FileStore) -> Vec<BatchProgress> {
         let Ok(active) = files.active_batches().await else { return Vec::new() };
-        let pauses = self.pauses();
+        let batches = self.batches();
         let progress = active.into_iter().map(|batch| BatchProgress {
             id: batch.batch.id,
             status: batch.status.name(),
@@ -133,12 +164,12 @@ impl BatchActivity {
             total: batch.counts.total,
             completed: batch.counts.completed,
             failed: batch.counts.failed,
-            paused: pauses.get(&batch.number).filter(|pause| !pause.kind.is_empty()).map(|pause| pause.status.clone()),
+            paused: batches.get(&batch.number).and_then(|activity| Some(activity.pause.as_ref()?.status.clone())),
         });
         progress.collect()
     }
 
-    fn pauses(&self) -> MutexGuard<'_, BTreeMap<i64, Pause>> {
-        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+    fn batches(&self) -> MutexGuard<'_, BTreeMap<i64, Activity>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,103 +1,102 @@
-//! Decides when the next line of a batch may start, and what a failed response means for its batch.
+//! Decides when the next line of a batch may start.
 //!
 //! A line waits for requests of clients, for room in the file store, and while the quota of its account is used beyond
-//! `batch.window_percent`. A failure that isn't the line's own, such as a used-up quota, pauses the batch.
+//! `batch.window_percent`.
 
 use std::time::{Duration, SystemTime};
 
-use http::header::RETRY_AFTER;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{Extensions, HeaderMap, HeaderValue, Request};
+use tokio::time::timeout;
 
 use super::activity::Obstacle;
 use super::runner::BatchRunner;
 use crate::clock::{Clock as _, SystemClock};
-use crate::error::ProxyError;
+use crate::error::{ProxyError, Refusal};
 use crate::history::{BatchRecord, FileError};
 use crate::server::account;
-use crate::server::internal_request::attach_owner;
+use crate::server::internal_request::{KEY_REMOVED, attach_owner};
 
 /// How often the quota of a paused batch is checked, since the user may have bought credits or reset it.
 const QUOTA_INTERVAL: Duration = Duration::from_secs(60);
 /// How often other causes are checked.
-const INTERVAL: Duration = Duration::from_secs(30);
-/// The shortest and the longest pause after a failed attempt.
-const MIN_WAIT: Duration = Duration::from_secs(1);
-const MAX_WAIT: Duration = Duration::from_secs(10 * 60);
-/// How often a line is tried if the backend fails in a way that may be caused by the line.
-const MAX_ATTEMPTS: u32 = 3;
-
-/// What to do with the line of a failed response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Blame {
-    /// The failure is the result of the line.
-    Line,
-    /// The line is tried again, at most [`MAX_ATTEMPTS`] times.
-    Unknown,
-    /// The line is tried again until it isn't a failure of this kind.
-    Other,
-}
+pub(super) const INTERVAL: Duration = Duration::from_secs(30);
+/// The shortest pause.
+pub(super) const MIN_WAIT: Duration = Duration::from_secs(1);
+/// How long a line waits for requests of clients until its batch counts as paused.
+const QUEUE_WAIT: Duration = Duration::from_secs(1);
+/// How long a batch of a removed client key waits for the key, which the user may have removed by mistake.
+const KEY_GRACE: Duration = Duration::from_secs(10 * 60);
 
 impl BatchRunner {
-    /// Why the next line may not start; `None`: it may. Waits until no request of a client waits for a permit.
+    /// Why the next line may not start; `None`: it may. Waits a moment for requests of clients to get their permits.
     pub(super) async fn obstacle(&self, batch: &BatchRecord) -> Result<Option<Obstacle>, FileError> {
-        if self.services.files.is_full().await? {
+        if !self.services.files.has_room().await? {
             let reason = "the stored files have reached their maximum size (setting files.max_bytes); delete some";
             return Ok(Some(Obstacle { kind: "files_full", reason: reason.to_owned(), wait: INTERVAL }));
         }
         if let Err(error) = self.check_quota(batch).await {
-            return Ok(Some(error));
+            return Ok(Some(self.obstacle_of(batch, &error).await?));
         }
-        self.state.concurrency.until_unqueued().await;
+        if timeout(QUEUE_WAIT, self.state.concurrency.until_unqueued()).await.is_err() {
+            let reason = "requests of clients are waiting, which come first (setting limits.concurrency)";
+            return Ok(Some(Obstacle { kind: "clients_waiting", reason: reason.to_owned(), wait: MIN_WAIT }));
+        }
         Ok(None)
     }
 
-    /// Checks the login, and the quota of the account.
-    async fn check_quota(&self, batch: &BatchRecord) -> Result<(), Obstacle> {
-        let blocked = |error: ProxyError| Obstacle { kind: error.class(), reason: error.to_string(), wait: INTERVAL };
-        let parts = self.parts(batch).map_err(blocked)?;
-        let chosen = account::tokens(&parts, &self.services).await.map_err(blocked)?;
-        let token = self.services.upstream.token(chosen).await.map_err(blocked)?;
-        if let Err(error) = account::check_share(&parts, &self.services.upstream, token.bearer()).await {
-            let ProxyError::Reserved(reserve) = &error else { return Err(blocked(error)) };
-            let wait = until_reset(reserve.resets_at, SystemClock.now());
-            return Err(Obstacle { wait, ..blocked(error) });
-        }
-        if let Some(window) = self.services.upstream.window_beyond(token.bearer(), self.window_percent).await {
-            let reason = format!(
-                "{} % of the {} window is used; batches run while at most {} % is (setting batch.window_percent)",
-                window.used_percent, window.window, self.window_percent
-            );
-            let wait = until_reset(window.resets_at, SystemClock.now());
-            return Err(Obstacle { kind: "window_percent", reason, wait });
-        }
-        Ok(())
+    /// Checks the key, the login, and the quota of the account.
+    async fn check_quota(&self, batch: &BatchRecord) -> Result<(), ProxyError> {
+        let parts = self.parts(batch)?;
+        let chosen = account::tokens(&parts, &self.services).await?;
+        let token = self.services.upstream.token(chosen).await?;
+        account::check_share(&parts, &self.services.upstream, token.bearer()).await
     }
 
     /// A request on behalf of the key of a batch, to find its account.
     fn parts(&self, batch: &BatchRecord) -> Result<Parts, ProxyError> {
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.headers = headers(batch);
+        parts.extensions = self.extensions();
         attach_owner(&self.services.live.borrow(), &batch.owner, &mut parts)?;
         Ok(parts)
     }
 
-    /// Whether a failed response isn't the result of its line: why and how long to wait before the next attempt.
-    pub(super) fn retry(&self, batch: &BatchRecord, class: &'static str, headers: &HeaderMap) -> Option<Obstacle> {
-        let blame = blame(class);
-        if blame == Blame::Line {
-            return None;
-        }
-        let attempts = self.state.batches.count_attempt(batch.number);
-        if blame == Blame::Unknown && attempts >= MAX_ATTEMPTS {
-            return None;
-        }
-        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let backoff = MIN_WAIT * 2_u32.saturating_pow(attempts.min(10));
-        let wait = seconds.map_or(backoff, Duration::from_secs).clamp(MIN_WAIT, MAX_WAIT);
-        let reason = format!("the last line could not be run ({class}); it is run again");
-        Some(Obstacle { kind: class, reason, wait })
+    /// What the handler of a line reads beside its headers: the share of the quota, so that it applies to the account
+    /// that the line is sent with.
+    pub(super) fn extensions(&self) -> Extensions {
+        let mut extensions = Extensions::new();
+        account::attach_batch_share(self.window_percent, &mut extensions);
+        extensions
     }
+
+    /// The obstacle for an error that isn't that of a line. Cancels the batch if its client key was removed and hasn't
+    /// come back for [`KEY_GRACE`].
+    pub(super) async fn obstacle_of(&self, batch: &BatchRecord, error: &ProxyError) -> Result<Obstacle, FileError> {
+        let wait = match error {
+            ProxyError::Reserved(reserve) => until_reset(reserve.resets_at, SystemClock.now()),
+            _ => INTERVAL,
+        };
+        if !is_key_removed(error) {
+            return Ok(Obstacle { kind: error.class(), reason: error.to_string(), wait });
+        }
+        if self.state.batches.paused_for(batch.number, KEY_REMOVED) >= KEY_GRACE {
+            tracing::warn!(batch = batch.batch.id, "batch cancelled: its client key was removed (setting keys)");
+            // No client can cancel it, and its input file would be kept forever.
+            self.services.files.cancel_batch(&batch.owner, &batch.batch.id).await?;
+            self.state.batches.notify();
+        }
+        let minutes = KEY_GRACE.as_secs() / 60;
+        let reason = format!(
+            "the client key of the batch was removed or replaced (setting keys); the batch is cancelled after {minutes} \
+             minutes without it"
+        );
+        Ok(Obstacle { kind: KEY_REMOVED, reason, wait })
+    }
+}
+
+fn is_key_removed(error: &ProxyError) -> bool {
+    matches!(error, ProxyError::Refused(Refusal { code: Some(KEY_REMOVED), .. }))
 }
 
 /// The headers of the client that the lines of a batch depend on.
@@ -112,36 +111,11 @@ fn until_reset(resets_at: Option<SystemTime>, now: SystemTime) -> Duration {
     left.clamp(MIN_WAIT, QUOTA_INTERVAL)
 }
 
-/// What a failure of this class says about the line. The classes are those of [`ProxyError::class`].
-fn blame(class: &str) -> Blame {
-    match class {
-        "sign_in"
-        | "busy"
-        | "memory_full"
-        | "shutting_down"
-        | "window_reserved"
-        | "upstream_unreachable"
-        | "upstream_unauthorized"
-        | "upstream_usage_limit"
-        | "upstream_insufficient_quota"
-        | "upstream_rate_limited"
-        | "upstream_flex_unavailable"
-        | "upstream_overloaded"
-        | "upstream_challenge"
-        | "upstream_wrong_place" => Blame::Other,
-        "internal" | "upstream_timeout" | "upstream_truncated" | "upstream_damaged" | "upstream_server" => {
-            Blame::Unknown
-        }
-        _ => Blame::Line,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{Blame, MIN_WAIT, QUOTA_INTERVAL, blame, until_reset};
-    use crate::error::{ProxyError, Refusal};
+    use super::{MIN_WAIT, QUOTA_INTERVAL, until_reset};
 
     #[test]
     fn a_pause_ends_with_the_window_and_is_bounded() {
@@ -151,14 +125,5 @@ mod tests {
         }
         assert_eq!(until_reset(None, now), QUOTA_INTERVAL);
         assert_eq!(until_reset(Some(UNIX_EPOCH), now), MIN_WAIT);
-    }
-
-    #[test]
-    fn an_invalid_line_is_blamed_and_a_failed_connection_is_not() {
-        let class = |error: ProxyError| error.class();
-        assert_eq!(blame(class(Refusal::missing("model"))), Blame::Line);
-        assert_eq!(blame(class(ProxyError::Unreachable { cause: String::new() })), Blame::Other);
-        assert_eq!(blame(class(ProxyError::ShuttingDown)), Blame::Other);
-        assert_eq!(blame(class(ProxyError::Truncated { cause: None })), Blame::Unknown);
     }
 }

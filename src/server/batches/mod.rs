@@ -1,10 +1,12 @@
 //! `/v1/batches` and the paths below: creates, lists, shows and cancels the batches of a client key.
 //!
-//! [`runner`] runs their lines, [`gate`] decides when the next one may start, and [`activity`] has what both share with
-//! the requests.
+//! [`runner`] chooses the next line, [`gate`] decides when it may start, [`line`] runs it, [`retry`] decides whether it is
+//! run again, and [`activity`] has what they share with the requests.
 
 mod activity;
 mod gate;
+mod line;
+mod retry;
 mod runner;
 
 use std::sync::Arc;
@@ -108,6 +110,8 @@ impl Batches {
     pub(super) async fn cancel(self, Path(id): Path<String>, request: Request) -> Response {
         match self.services.files.cancel_batch(&owner(request.extensions()), &id).await {
             Ok(record) => {
+                // A pause doesn't delay the end.
+                self.state.batches.forget(record.number);
                 self.state.batches.notify();
                 json(&object(record))
             }

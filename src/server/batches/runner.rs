@@ -1,29 +1,24 @@
 //! Runs the lines of batches, one after the other, each as a request on behalf of the key that created its batch.
 //!
 //! The result of a line is stored before the next one starts. A line whose result isn't stored when the daemon ends is
-//! run again after the next start. Batches take turns; one that has to wait doesn't delay the others.
+//! run again after the next start. Batches take turns; one that has to wait doesn't delay the others. While a line is
+//! run or waits, other batches are checked, cancelled and completed.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
-use http_body_util::BodyExt as _;
-use tokio::time::timeout;
-use uuid::Uuid;
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use super::activity::Obstacle;
-use super::gate;
-use crate::command_hint;
-use crate::error::ProxyError;
-use crate::history::{
-    BatchLock, BatchRecord, BatchStatus, FileError, InputLine, LineOutcome, LinePosition, LineResult, OutputIds,
-};
-use crate::protocol::batches::{InputCheck, LineRequest, OutputResponse, response_line};
-use crate::protocol::openai;
+use super::gate::{INTERVAL, MIN_WAIT};
+use super::line::{LineEnd, NewResult};
+use crate::history::{BatchLock, BatchRecord, BatchStatus, FileError, OutputIds};
+use crate::protocol::batches::InputCheck;
 use crate::server::files::fresh_id;
-use crate::server::internal_request::{ErrorClass, InternalRequest, InternalRoutes};
-use crate::server::request_log::RequestId;
+use crate::server::internal_request::InternalRoutes;
 use crate::server::state::ServerState;
 use crate::server::{Services, Settings};
 
@@ -31,34 +26,37 @@ use crate::server::{Services, Settings};
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// What the envelope of a line may have beside its body.
 const ENVELOPE_BYTES: u64 = 64 * 1024;
+/// The kind of pause while the file store fails.
+const STORAGE: &str = "storage";
 
 /// Runs the batches of all clients.
 #[derive(Debug)]
 pub(in crate::server) struct BatchRunner {
     pub(super) services: Arc<Services>,
     pub(super) state: Arc<ServerState>,
-    routes: InternalRoutes,
+    pub(super) routes: InternalRoutes,
     /// `batch.window_percent`.
     pub(super) window_percent: u8,
     max_line_bytes: usize,
 }
 
+/// What the runner keeps from one line to the next.
+#[derive(Debug)]
+struct Turns {
+    lock: Option<BatchLock>,
+    /// The number of the batch whose turn was last.
+    last: i64,
+    /// A result that couldn't be stored. No line is run until it is: the lines would be sent again and again.
+    unstored: Option<NewResult>,
+    changes: watch::Receiver<()>,
+}
+
 /// What was done for a batch.
-enum Step {
+pub(super) enum Step {
     /// It has changed, and can go on.
     Progress,
     /// It has to wait.
     Blocked(Obstacle),
-}
-
-/// The response for a line.
-struct LineResponse {
-    status: StatusCode,
-    request_id: String,
-    warnings: Option<String>,
-    body: Bytes,
-    /// Set if the line is to be run again.
-    retry: Option<Obstacle>,
 }
 
 impl BatchRunner {
@@ -80,16 +78,34 @@ impl BatchRunner {
 
     /// Runs batches until it is dropped, which ends the running line.
     pub(in crate::server) async fn run(&self) {
-        let mut lock = None;
         loop {
-            if let Some(wait) = self.round(&mut lock).await {
-                let _ = timeout(wait, self.state.batches.changed()).await;
+            if AssertUnwindSafe(self.run_rounds()).catch_unwind().await.is_err() {
+                tracing::error!("running batches panicked; they go on");
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn run_rounds(&self) {
+        let mut turns = Turns { lock: None, last: 0, unstored: None, changes: self.state.batches.changes() };
+        loop {
+            turns.changes.mark_unchanged();
+            if let Some(wait) = self.round(&mut turns).await {
+                let _ = timeout(wait, turns.changes.changed()).await;
             }
         }
     }
 
-    /// Does one step for each batch. Returns how long to wait before the next round; `None`: not at all.
-    async fn round(&self, lock: &mut Option<BatchLock>) -> Option<Duration> {
+    /// Runs at most one line, after checking and completing batches. Returns how long to wait before the next round;
+    /// `None`: not at all.
+    async fn round(&self, turns: &mut Turns) -> Option<Duration> {
+        if let Some(result) = turns.unstored.take() {
+            let (number, id) = (result.number, result.id.clone());
+            let step = self.store(turns, result).await;
+            if let Some(wait) = self.wait_after(number, &id, step) {
+                return Some(wait);
+            }
+        }
         let active = match self.services.files.active_batches().await {
             Ok(active) => active,
             Err(error) => {
@@ -97,64 +113,140 @@ impl BatchRunner {
                 return Some(POLL_INTERVAL);
             }
         };
-        if !active.is_empty() && lock.is_none() {
-            *lock = self.services.files.lock_batches().await;
+        if !active.is_empty() && turns.lock.is_none() {
+            turns.lock = self.services.files.lock_batches().await;
         }
-        if active.is_empty() || lock.is_none() {
+        if active.is_empty() || turns.lock.is_none() {
             return Some(POLL_INTERVAL);
         }
-        let (mut wait, mut has_progress) = (POLL_INTERVAL, false);
-        for batch in active {
-            match self.step_or_wait(&batch).await {
-                None => has_progress = true,
-                Some(left) => wait = wait.min(left),
-            }
+        if self.settle(&active).await {
+            return None;
         }
-        (!has_progress).then_some(wait)
+        self.run_a_line(active, turns).await
     }
 
-    /// Does one step for a batch; returns how long it has to wait, if it has.
-    async fn step_or_wait(&self, batch: &BatchRecord) -> Option<Duration> {
-        let activity = &self.state.batches;
-        // A cancelled batch ends at once.
-        if batch.status != BatchStatus::Cancelling
-            && let Some(left) = activity.remaining_pause(batch.number)
-        {
-            return Some(left);
+    /// Runs a line of the first batch that can go on, beginning behind the one whose turn was last. Returns as
+    /// [`Self::round`].
+    async fn run_a_line(&self, active: Vec<BatchRecord>, turns: &mut Turns) -> Option<Duration> {
+        let mut wait = POLL_INTERVAL;
+        let (first, second): (Vec<_>, Vec<_>) = active.into_iter().partition(|batch| batch.number > turns.last);
+        for batch in first.into_iter().chain(second) {
+            if batch.status != BatchStatus::InProgress {
+                continue;
+            }
+            let left = match self.state.batches.remaining_pause(batch.number) {
+                Some(left) => left,
+                None => {
+                    let step = self.step(&batch, turns).await;
+                    turns.last = batch.number;
+                    let left = self.wait_after(batch.number, &batch.batch.id, step)?;
+                    if turns.unstored.is_some() || turns.changes.has_changed().unwrap_or_default() {
+                        return Some(left);
+                    }
+                    left
+                }
+            };
+            wait = wait.min(left);
         }
-        let step = self.step(batch).await.unwrap_or_else(|error| {
-            Step::Blocked(Obstacle { kind: "storage", reason: error.to_string(), wait: POLL_INTERVAL })
+        Some(wait)
+    }
+
+    /// Runs the next line of a batch and stores its result, or finds that there is none.
+    async fn step(&self, batch: &BatchRecord, turns: &mut Turns) -> Result<Step, FileError> {
+        let end = tokio::select! {
+            end = self.run_line(batch) => end?,
+            () = self.until_cancelled(batch, &mut turns.changes) => return Ok(Step::Progress),
+        };
+        match end {
+            LineEnd::Result(result) => self.store(turns, result).await,
+            LineEnd::Blocked(obstacle) => Ok(Step::Blocked(obstacle)),
+            LineEnd::Cancelled => Ok(Step::Progress),
+            LineEnd::NoLine => {
+                self.services.files.finalize_batch(batch.number).await?;
+                Ok(Step::Progress)
+            }
+        }
+    }
+
+    /// Stores the result of a line, or keeps it for later.
+    async fn store(&self, turns: &mut Turns, result: NewResult) -> Result<Step, FileError> {
+        let NewResult { number, line, next, .. } = result;
+        let Err(error) = self.services.files.record_line(number, line, next, result.result.clone()).await else {
+            return Ok(Step::Progress);
+        };
+        turns.unstored = Some(result);
+        let attempts = self.state.batches.count_attempt(number, false).all;
+        let wait = (MIN_WAIT * 2_u32.saturating_pow(attempts.min(10))).min(INTERVAL);
+        let reason = format!("the result of a line can't be stored: {error}");
+        Ok(Step::Blocked(Obstacle { kind: STORAGE, reason, wait }))
+    }
+
+    /// Records what a step means for its batch; returns how long it has to wait, if it has.
+    fn wait_after(&self, number: i64, id: &str, step: Result<Step, FileError>) -> Option<Duration> {
+        let step = step.unwrap_or_else(|error| {
+            Step::Blocked(Obstacle { kind: STORAGE, reason: error.to_string(), wait: POLL_INTERVAL })
         });
         match step {
             Step::Progress => {
-                if batch.status == BatchStatus::InProgress {
-                    activity.resume(batch.number, &batch.batch.id);
-                } else {
-                    activity.forget(batch.number);
-                }
+                self.state.batches.resume(number, id);
                 None
             }
             Step::Blocked(obstacle) => {
                 let wait = obstacle.wait;
-                activity.pause(batch.number, &batch.batch.id, obstacle);
+                self.state.batches.pause(number, id, obstacle);
                 Some(wait)
             }
         }
     }
 
-    async fn step(&self, batch: &BatchRecord) -> Result<Step, FileError> {
-        match batch.status {
-            BatchStatus::Validating => self.validate(batch).await.map(|()| Step::Progress),
-            BatchStatus::InProgress => self.run_line(batch).await,
-            BatchStatus::Finalizing | BatchStatus::Cancelling => {
-                let ids = OutputIds { output: fresh_id(), error: fresh_id() };
-                self.services.files.end_batch(batch.clone(), ids).await?;
-                let counts = batch.counts;
-                tracing::info!(batch = batch.batch.id, counts.completed, counts.failed, counts.total, "batch ended");
-                Ok(Step::Progress)
+    /// Returns when a batch is cancelled. Until then, checks and completes other batches as they change.
+    async fn until_cancelled(&self, batch: &BatchRecord, changes: &mut watch::Receiver<()>) {
+        // The sender is in the state of the server, so it isn't dropped.
+        while changes.changed().await.is_ok() {
+            let mut active = match self.services.files.active_batches().await {
+                Ok(active) => active,
+                Err(error) => {
+                    tracing::warn!(%error, "the status of a batch can't be read");
+                    continue;
+                }
+            };
+            let Some(own) = active.iter().position(|active| active.number == batch.number) else { return };
+            if active.remove(own).status != BatchStatus::InProgress {
+                return;
             }
-            BatchStatus::Failed | BatchStatus::Completed | BatchStatus::Cancelled => Ok(Step::Progress),
+            self.settle(&active).await;
         }
+    }
+
+    /// Checks the input of new batches, and ends those that are complete or cancelled. Returns whether there were any.
+    ///
+    /// Cancel safe: what was begun is done or not done, and a later call does the rest.
+    async fn settle(&self, active: &[BatchRecord]) -> bool {
+        let mut has_progress = false;
+        for batch in active.iter().filter(|batch| batch.status != BatchStatus::InProgress) {
+            if self.state.batches.remaining_pause_for(batch.number, STORAGE).is_some() {
+                continue;
+            }
+            match self.validate_or_end(batch).await {
+                Ok(()) => {
+                    self.state.batches.forget(batch.number);
+                    has_progress = true;
+                }
+                Err(error) => _ = self.wait_after(batch.number, &batch.batch.id, Err(error)),
+            }
+        }
+        has_progress
+    }
+
+    async fn validate_or_end(&self, batch: &BatchRecord) -> Result<(), FileError> {
+        if batch.status == BatchStatus::Validating {
+            return self.validate(batch).await;
+        }
+        let ids = OutputIds { output: fresh_id(), error: fresh_id() };
+        self.services.files.end_batch(batch.clone(), ids).await?;
+        let counts = batch.counts;
+        tracing::info!(batch = batch.batch.id, counts.completed, counts.failed, counts.total, "batch ended");
+        Ok(())
     }
 
     /// Checks the input file.
@@ -175,93 +267,4 @@ impl BatchRunner {
             }
         }
     }
-
-    /// Runs the next line, if it may start, and stores its result.
-    async fn run_line(&self, batch: &BatchRecord) -> Result<Step, FileError> {
-        let files = &self.services.files;
-        let line = files.line(&batch.batch.input_file_id, batch.next.offset, self.max_line_bytes).await?;
-        let Some(InputLine { bytes, next_offset }) = line else {
-            files.finalize_batch(batch.number).await?;
-            return Ok(Step::Progress);
-        };
-        let next = LinePosition { line: batch.next.line + 1, offset: next_offset };
-        let bytes = bytes.unwrap_or_default();
-        let result = if bytes.is_empty() {
-            None
-        } else {
-            if let Some(obstacle) = self.obstacle(batch).await? {
-                return Ok(Step::Blocked(obstacle));
-            }
-            // The file was checked, so this fails only if it was changed since.
-            let Ok(request) = LineRequest::read(&bytes, &batch.batch.endpoint) else {
-                return Err(FileError::Storage("the input file was changed on the disk".to_owned()));
-            };
-            let Some(response) = self.respond(batch, &request).await? else { return Ok(Step::Progress) };
-            if let Some(obstacle) = response.retry {
-                return Ok(Step::Blocked(obstacle));
-            }
-            Some(line_result(&request.custom_id, &response))
-        };
-        files.record_line(batch.number, batch.next.line, next, result).await?;
-        Ok(Step::Progress)
-    }
-
-    /// The response for a line; `None` if the batch was cancelled meanwhile.
-    async fn respond(&self, batch: &BatchRecord, request: &LineRequest<'_>) -> Result<Option<LineResponse>, FileError> {
-        if let Err(error) = request.check_mode() {
-            return Ok(Some(LineResponse::refused(&error)));
-        }
-        let request = InternalRequest {
-            owner: batch.owner.clone(),
-            method: Method::POST,
-            path: batch.batch.endpoint.clone(),
-            headers: gate::headers(batch),
-            body: Bytes::copy_from_slice(request.body.get().as_bytes()),
-        };
-        let mut running = std::pin::pin!(self.run_request(batch, request));
-        loop {
-            tokio::select! {
-                response = &mut running => return Ok(Some(response)),
-                () = self.state.batches.changed() => {
-                    if self.services.files.batch_status(batch.number).await? == BatchStatus::Cancelling {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
-    }
-
-    async fn run_request(&self, batch: &BatchRecord, request: InternalRequest) -> LineResponse {
-        let (head, body) = self.routes.run(request).await.into_parts();
-        let class = head.extensions.get::<ErrorClass>().map(|ErrorClass(class)| *class);
-        let (class, body) = match body.collect().await {
-            Ok(body) => (class, body.to_bytes()),
-            Err(_) => (Some(ProxyError::Internal.class()), Bytes::new()),
-        };
-        let retry = class.and_then(|class| self.retry(batch, class, &head.headers));
-        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let (request_id, warnings) = (text("x-request-id").unwrap_or_default(), text("x-proxy-warnings"));
-        LineResponse { status: head.status, request_id, warnings, body, retry }
-    }
-}
-
-impl LineResponse {
-    /// The response for a line that isn't run.
-    fn refused(error: &ProxyError) -> Self {
-        let (status, _, body) = openai::error::to_error_response(error, "input", command_hint::current());
-        Self { status, request_id: RequestId::fresh().0, warnings: None, body, retry: None }
-    }
-}
-
-fn line_result(custom_id: &str, response: &LineResponse) -> LineResult {
-    let outcome = if response.status.is_success() { LineOutcome::Completed } else { LineOutcome::Failed };
-    let id = format!("batch_req_{}", Uuid::new_v4().simple());
-    let response = OutputResponse {
-        status_code: response.status.as_u16(),
-        request_id: &response.request_id,
-        warnings: response.warnings.as_deref(),
-        body: &response.body,
-    };
-    let text = response_line(&id, custom_id, &response);
-    LineResult { outcome, text }
 }

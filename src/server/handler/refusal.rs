@@ -1,11 +1,13 @@
 //! Error responses of the handlers, and their log lines.
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode};
 
 use super::super::http_response::with_headers;
-use super::super::internal_request::ErrorClass;
+use super::super::internal_request::ReportedError;
 use super::super::request_log::{RequestId, RequestRecord};
 use crate::command_hint;
 use crate::error::ProxyError;
@@ -38,7 +40,7 @@ pub(in crate::server) fn refuse_with_status<D: Dialect>(
     }
     log_refusal(error, status, record);
     let mut response = with_headers(status, headers, body);
-    response.extensions_mut().insert(ErrorClass(error.class()));
+    response.extensions_mut().insert(ReportedError(Arc::new(error.clone())));
     response
 }
 

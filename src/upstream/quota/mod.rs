@@ -175,12 +175,12 @@ impl Upstream {
         self.quota.quotas()
     }
 
-    /// Checks that no window of the account is used beyond the percentage that a client key may use. Requests the quota
-    /// first if its last report is older than a minute.
+    /// Checks that no window of the account is used beyond the percentage that a client key, or batches, may use.
+    /// Requests the quota first if its last report is older than a minute.
     ///
     /// # Errors
     /// [`ProxyError::Reserved`] with the window that is used further.
-    pub async fn check_reserve(&self, bearer: &Bearer, key: &str, percent: u8) -> Result<(), ProxyError> {
+    pub async fn check_reserve(&self, bearer: &Bearer, key: Option<&str>, percent: u8) -> Result<(), ProxyError> {
         match self.window_beyond(bearer, percent).await {
             Some(window) => Err(ProxyError::Reserved(Box::new(reserve(key, percent, &window, self.quota.clock.now())))),
             None => Ok(()),
@@ -188,17 +188,16 @@ impl Upstream {
     }
 
     /// The window of the account that is used beyond this percentage. If there are several, the one that resets last.
-    /// Requests the quota first if its last report is older than a minute.
-    pub async fn window_beyond(&self, bearer: &Bearer, percent: u8) -> Option<QuotaWindow> {
+    async fn window_beyond(&self, bearer: &Bearer, percent: u8) -> Option<QuotaWindow> {
         self.refresh_quota_of(bearer).await;
         self.quota.quota(&bearer.account.id)?.window_beyond(percent).cloned()
     }
 }
 
-fn reserve(key: &str, percent: u8, window: &QuotaWindow, now: SystemTime) -> Reserve {
+fn reserve(key: Option<&str>, percent: u8, window: &QuotaWindow, now: SystemTime) -> Reserve {
     let left = window.resets_at.map(|reset| reset.duration_since(now).unwrap_or_default());
     Reserve {
-        key: key.to_owned(),
+        key: key.map(str::to_owned),
         allowed_percent: percent,
         window: window.window.clone(),
         used_percent: window.used_percent,
