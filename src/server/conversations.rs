@@ -26,6 +26,7 @@ use super::http_response::{json, json_response, with_warnings};
 use super::item_list::{self, query};
 use super::response_store::conversation_locked;
 use super::routes::only;
+use crate::budget::BufferedBody;
 use crate::clock::{Clock as _, SystemClock};
 use crate::error::{ProxyError, Refusal};
 use crate::history::{Conversation, Item, ResponseOwner, Responses as History};
@@ -147,8 +148,10 @@ impl Conversations {
 
     /// Reads the body of a request, and the warnings about it.
     async fn read(&self, parts: &Parts, body: Body) -> Result<(ConversationRequest, Warnings), ProxyError> {
-        let body = body::read(&parts.headers, body, &self.handler.body_limits()).await?;
-        let request = conversation::decode(&body.bytes)?;
+        let BufferedBody { bytes, mut memory } = body::read(&parts.headers, body, &self.handler.body_limits()).await?;
+        // A file may have expired when the conversation is continued, so items have its content.
+        let body = self.handler.with_files(parts, bytes, &mut memory).await?;
+        let request = conversation::decode(&body)?;
         let mut warnings = Warnings::default();
         warnings.ignored_members(&request.ignored);
         Ok((request, warnings))

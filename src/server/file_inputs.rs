@@ -9,6 +9,7 @@ use super::files::{failed, owner};
 use super::handler::Handler;
 use crate::blocking::off_thread;
 use crate::budget::Reservation;
+use crate::depth_limit;
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::files::inputs::{self, FileContent, FileInput};
 use crate::protocol::{Dialect, FileIds};
@@ -27,13 +28,19 @@ impl<D: Dialect> Handler<D> {
         if D::FILE_IDS == FileIds::Unknown || !inputs::may_have_any(&body) {
             return Ok(body);
         }
-        let wanted = off_thread(body.len(), || inputs::find(&body));
-        if wanted.is_empty() {
-            return Ok(body);
+        memory.begin_work(&body).await?;
+        let wanted = off_thread(body.len(), || depth_limit::check(&body).map(|()| inputs::find(&body)))?;
+        let mut body = body;
+        if !wanted.is_empty() {
+            let (contents, encoded_bytes) = self.load(parts, &wanted, body.len() as u64, memory).await?;
+            let length = usize::try_from(encoded_bytes).unwrap_or(usize::MAX);
+            body = off_thread(length, || inputs::insert(&body, &contents)).map(Bytes::from)?;
+            drop(contents);
+            memory.shrink(body.len());
         }
-        let (contents, encoded_bytes) = self.load(parts, &wanted, body.len() as u64, memory).await?;
-        let length = usize::try_from(encoded_bytes).unwrap_or(usize::MAX);
-        off_thread(length, || inputs::insert(&body, &contents)).map(Bytes::from)
+        // Translating the body reserves its own.
+        memory.end_work();
+        Ok(body)
     }
 
     /// Loads the files, each once. Also returns the length of the body with them.
@@ -47,9 +54,17 @@ impl<D: Dialect> Handler<D> {
         let (owner, limit_bytes) = (owner(&parts.extensions), self.limits.body_bytes);
         let (mut contents, mut length) = (BTreeMap::new(), body_bytes);
         for FileInput { param, id } in wanted {
-            let opened = self.services.files.open(&owner, id).await;
-            let (record, reader) = opened.map_err(|error| failed(&error, "File", id, param))?;
-            length = length.saturating_add(inputs::encoded_bytes(record.bytes));
+            let known = contents.get(id).map(|content: &FileContent| content.bytes.len() as u64);
+            let mut opened = None;
+            let bytes = match known {
+                Some(bytes) => bytes,
+                None => {
+                    let found = self.services.files.open(&owner, id).await;
+                    let found = found.map_err(|error| failed(&error, "File", id, param))?;
+                    opened.insert(found).0.bytes
+                }
+            };
+            length = length.saturating_add(inputs::encoded_bytes(bytes));
             if length > limit_bytes {
                 let message = format!(
                     "with the content of its files, the request is longer than {limit_bytes} bytes (setting \
@@ -59,7 +74,7 @@ impl<D: Dialect> Handler<D> {
             }
             let added = length - body_bytes;
             memory.set_buffered(usize::try_from(length.saturating_add(added)).unwrap_or(usize::MAX)).await?;
-            if !contents.contains_key(id) {
+            if let Some((record, reader)) = opened {
                 let read = self.services.files.read_all(reader, record.bytes).await;
                 let bytes = read.map_err(|error| failed(&error, "File", id, param))?;
                 contents.insert(id.clone(), FileContent { filename: record.filename, bytes });

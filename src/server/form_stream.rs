@@ -153,7 +153,8 @@ mod tests {
     }
 
     fn form(content: &[u8]) -> Vec<u8> {
-        let head = "--X\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
+        let head = "--X\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--X\r\n\
+                    Content-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
         [head.as_bytes(), content, b"\r\n--X--\r\n"].concat()
     }
 

@@ -203,6 +203,16 @@ async fn a_batch_pauses_while_the_file_store_is_full() {
 }
 
 #[tokio::test]
+async fn a_lifetime_beyond_the_setting_is_limited_with_a_warning() {
+    let bench = Bench::answering(|launch| launch.setting("files.expires", "1d")).await;
+    let file = input_file(&bench.proxy, &lines(1)).await;
+    let lifetime = json!({"anchor": "created_at", "seconds": 7 * 24 * 3600});
+    let created =
+        Ask::post("/v1/batches", &with(request(&file), "output_expires_after", lifetime)).send(&bench.proxy).await;
+    assert_eq!((created.status, created.header("x-proxy-warnings")), (200, "clamped:output_expires_after"));
+}
+
+#[tokio::test]
 async fn a_pause_names_the_reset_of_the_window() {
     let bench = Bench::answering(|launch| launch).await;
     bench.upstream.on(USAGE, usage(60, 3600));

@@ -215,3 +215,53 @@ async fn files_survive_a_restart_and_an_upload_that_was_cut_leaves_nothing() {
     assert_eq!(content(&later, &id).await.body, b"content");
     assert_eq!(Ask::get("/v1/files").send(&later).await.json()["data"].as_array().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn items_of_a_conversation_keep_the_content_of_a_file_that_is_deleted() {
+    let bench = Bench::answering(|launch| launch).await;
+    let id = uploaded(&bench.proxy, "user_data", "main.py", b"print()").await;
+    let items = |id: &str| json!([{"role": "user", "content": [{"type": "input_file", "file_id": id}]}]);
+    let unknown = Ask::post("/v1/conversations", &json!({"items": items("file-none")})).send(&bench.proxy).await;
+    assert_eq!((unknown.status, unknown.error()["param"].as_str()), (404, Some("items[0].content[0].file_id")));
+    let created = Ask::post("/v1/conversations", &json!({"items": items(&id)})).send(&bench.proxy).await.json();
+    let conversation = created["id"].as_str().unwrap_or_else(|| panic!("{created}"));
+    let path = format!("/v1/conversations/{conversation}/items");
+    assert_eq!(Ask::post(&path, &json!({"items": items(&id)})).send(&bench.proxy).await.status, 200);
+    Ask::new("DELETE", &format!("/v1/files/{id}")).send(&bench.proxy).await;
+    let request = json!({"model": "gpt-5.5", "conversation": conversation, "input": "What does it print?"});
+    let answer = Ask::post("/v1/responses", &request).send(&bench.proxy).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let sent = bench.upstream.requests("/responses").last().unwrap().json();
+    for index in 0..2 {
+        let part = &sent["input"][index]["content"][0];
+        assert_eq!(part["file_data"], "data:text/plain;base64,cHJpbnQoKQ==", "{sent}");
+        assert_eq!((&part["filename"], &part["file_id"]), (&json!("main.py"), &Value::Null));
+    }
+}
+
+#[tokio::test]
+async fn a_screenshot_and_the_mask_of_an_image_can_be_files() {
+    let bench = Bench::answering(|launch| launch).await;
+    let id = uploaded(&bench.proxy, "vision", "a.png", PNG).await;
+    let request = json!({
+        "model": "gpt-5.5",
+        "input": [
+            {"type": "computer_call", "id": "cu_1", "call_id": "c1", "action": {"type": "screenshot"}, "status": "completed"},
+            {"type": "computer_call_output", "call_id": "c1", "output": {"type": "computer_screenshot", "file_id": id}},
+        ],
+        "tools": [{"type": "image_generation", "input_image_mask": {"file_id": id}}],
+    });
+    let answer = Ask::post("/v1/responses", &request).send(&bench.proxy).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let sent = bench.upstream.requests("/responses").last().unwrap().json().to_string();
+    assert!(sent.matches("data:image/png;base64,").count() == 2 && !sent.contains("file_id"), "{sent}");
+}
+
+#[tokio::test]
+async fn a_body_with_files_is_checked_before_it_is_parsed() {
+    let bench = Bench::answering(|launch| launch).await;
+    let deep = format!("{{\"input\":{}\"file_id\"{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let answer = Ask::raw("/v1/responses", deep.as_str()).send(&bench.proxy).await;
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(bench.request_count(), 0);
+}

@@ -14,6 +14,8 @@ use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::upstream_input::base64::without_white_space;
 
 const DEFAULT_FILE_NAME: &str = "file.pdf";
+/// The media type of a file without one whose name shows none.
+const DEFAULT_MEDIA_TYPE: &str = "application/pdf";
 
 /// Returns the text of a system message: its parts, joined without a separator.
 pub(super) fn system_text<'a>(content: &Field<'a, '_>) -> Result<Cow<'a, str>, ProxyError> {
@@ -142,8 +144,8 @@ fn image_url<'a>(url: &Field<'a, '_>, detail: Option<&Field<'a, '_>>) -> Result<
 fn document<'a>(file: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Part<'a>, ProxyError> {
     let Some(content) = file.member(members, "file_data") else {
         let Some(id) = file.member(members, "file_id") else { return Err(file.lacks("file_data")) };
-        let message = "uploaded files are not available on this backend; send file_data instead of file_id";
-        return Err(Refusal::unsupported_value(id.to_string(), message));
+        // The server has replaced the ids of files that exist.
+        return Err(id.invalid("must be the id of an uploaded file; or send file_data"));
     };
     let filename = match file.member(members, "filename") {
         Some(name) => name.text()?,
@@ -153,7 +155,7 @@ fn document<'a>(file: &Field<'a, '_>, members: &RawObject<'a>) -> Result<Part<'a
     let file_data = if content.starts_with("data:") {
         content
     } else {
-        content.with_prefix(&format!("data:{};base64,", files::by_name(&filename)))
+        content.with_prefix(&format!("data:{};base64,", files::by_name(&filename).unwrap_or(DEFAULT_MEDIA_TYPE)))
     };
     let filename = if filename.trim().is_empty() { Cow::Borrowed(DEFAULT_FILE_NAME) } else { filename };
     Ok(Part::InputFile { filename, file_data })

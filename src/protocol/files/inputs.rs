@@ -2,7 +2,8 @@
 //!
 //! The backend has no access to uploaded files, so their contents are sent as data URLs. Everything else in the body
 //! keeps its bytes. Read are the parts of messages and tool outputs: `file` of Chat, `input_file` and `input_image` of
-//! Responses.
+//! Responses, in `input` and in the `items` of a conversation; also screenshots (`computer_call_output`) and the mask of the
+//! image tool.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -84,7 +85,8 @@ pub fn insert(body: &[u8], contents: &BTreeMap<String, FileContent>) -> Result<S
         let known = media_type::by_content(&content.bytes);
         let url = match kind {
             PartKind::Document => {
-                data_url(known.unwrap_or_else(|| media_type::by_name(&content.filename)), &content.bytes)
+                let media_type = known.or_else(|| media_type::by_name(&content.filename));
+                data_url(media_type.unwrap_or_else(|| media_type::by_encoding(&content.bytes)), &content.bytes)
             }
             PartKind::Image => match known.filter(|kind| kind.starts_with("image/")) {
                 Some(kind) => data_url(kind, &content.bytes),
@@ -125,21 +127,32 @@ fn visit<'b>(
     mut visit: impl FnMut(&Field<'b, '_>, &RawObject<'b>, PartKind) -> Result<(), ProxyError>,
 ) -> Result<(), ProxyError> {
     let Ok(members) = RawObject::from_body(body) else { return Ok(()) };
-    for (name, conversation) in members.fields() {
-        if !matches!(name, "messages" | "input") {
-            continue;
-        }
-        let Ok(items) = conversation.list() else { continue };
-        for (index, value) in items.iter().enumerate() {
-            let item = conversation.element(index, value);
-            let Ok(members) = item.object() else { continue };
+    for (name, list) in members.fields() {
+        let image = match name {
+            "messages" | "input" | "items" => "output",
+            "tools" => "input_image_mask",
+            _ => continue,
+        };
+        let Ok(elements) = list.list() else { continue };
+        for (index, value) in elements.iter().enumerate() {
+            let element = list.element(index, value);
+            let Ok(members) = element.object() else { continue };
             for name in ["content", "output"] {
-                let Some(parts) = item.member(&members, name).filter(Field::is_list) else { continue };
+                let Some(parts) = element.member(&members, name).filter(Field::is_list) else { continue };
                 visit_parts(&parts, &mut visit)?;
+            }
+            let Some(image) = element.member(&members, image).filter(Field::is_object) else { continue };
+            let Ok(members) = image.object() else { continue };
+            if !is_sent(&members, &["image_url"]) {
+                visit(&image, &members, PartKind::Image)?;
             }
         }
     }
     Ok(())
+}
+
+fn is_sent(members: &RawObject<'_>, names: &[&str]) -> bool {
+    names.iter().any(|name| members.get(name).is_some_and(|value| value.get() != "null"))
 }
 
 fn visit_parts<'b>(
@@ -150,9 +163,6 @@ fn visit_parts<'b>(
     for (index, value) in elements.iter().enumerate() {
         let part = parts.element(index, value);
         let Ok(members) = part.object() else { continue };
-        let is_sent = |members: &RawObject<'b>, names: &[&str]| {
-            names.iter().any(|name| members.get(name).is_some_and(|value| value.get() != "null"))
-        };
         match members.text("type").as_deref() {
             Some("file") => {
                 let Some(file) = part.member(&members, "file") else { continue };
@@ -200,7 +210,11 @@ mod tests {
                 {"role": "user", "content": [{"type": "input_image", "file_id": "file-2"}]},
                 {"type": "function_call_output", "output": [{"type": "input_file", "file_id": "file-3"}]},
                 {"content": [{"type": "input_file", "file_id": "file-4", "file_data": "data:x"}, {"type": "input_file", "file_id": 5}]},
+                {"type": "computer_call_output", "output": {"type": "computer_screenshot", "file_id": "file-5"}},
+                {"type": "computer_call_output", "output": {"image_url": "data:x", "file_id": "file-6"}},
             ],
+            "tools": [{"type": "image_generation", "input_image_mask": {"file_id": "file-7"}}],
+            "items": [{"role": "user", "content": [{"type": "input_file", "file_id": "file-8"}]}],
         });
         let found = find(body.to_string().as_bytes());
         let found: Vec<_> = found.iter().map(|input| (input.param.as_str(), input.id.as_str())).collect();
@@ -208,8 +222,11 @@ mod tests {
             ("messages[1].content[1].file.file_id", "file-1"),
             ("input[0].content[0].file_id", "file-2"),
             ("input[1].output[0].file_id", "file-3"),
+            ("input[3].output.file_id", "file-5"),
+            ("tools[0].input_image_mask.file_id", "file-7"),
+            ("items[0].content[0].file_id", "file-8"),
         ];
-        assert_eq!(found.len(), 3);
+        assert_eq!(found.len(), expected.len());
         assert!(expected.iter().all(|expected| found.contains(expected)), "{found:?}");
         assert!(may_have_any(body.to_string().as_bytes()) && !may_have_any(b"{}"));
         assert_eq!(find(b"no JSON \"file_id\""), []);
@@ -231,6 +248,19 @@ mod tests {
         assert_eq!(parts[0], json!({"type": "input_image", "image_url": url, "detail": "low"}));
         assert_eq!(parts[1], json!({"type": "input_file", "file_data": url, "filename": "mine"}));
         assert_eq!(parts[2], responses["input"][0]["content"][2]);
+    }
+
+    #[test]
+    fn a_file_with_an_unknown_name_is_text_if_it_is_utf_8() {
+        let body = json!({"input": [{"content": [{"type": "input_file", "file_id": "file-1"}]}]});
+        let bytes_and_types: [(&[u8], &str); 2] =
+            [(b"print()", "text/plain"), (b"\xff\x00", "application/octet-stream")];
+        for (bytes, expected) in bytes_and_types {
+            let content = FileContent { filename: "main.py".to_owned(), bytes: bytes.to_vec() };
+            let contents = BTreeMap::from([("file-1".to_owned(), content)]);
+            let body = insert(body.to_string().as_bytes(), &contents).unwrap();
+            assert!(body.contains(&format!("data:{expected};base64,")), "{body}");
+        }
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Media types of files, by their content or name.
 
-const DEFAULT: &str = "application/pdf";
-
 /// The media type that the first bytes of a file show, if it is an image or a PDF.
 #[must_use]
 pub fn by_content(content: &[u8]) -> Option<&'static str> {
@@ -15,11 +13,18 @@ pub fn by_content(content: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The media type of a file with this name.
+/// The media type of a file that its content and its name don't show: text if it is UTF-8.
 #[must_use]
-pub fn by_name(filename: &str) -> &'static str {
+pub fn by_encoding(content: &[u8]) -> &'static str {
+    if std::str::from_utf8(content).is_ok() { "text/plain" } else { "application/octet-stream" }
+}
+
+/// The media type of a file with this name, if its extension is known.
+#[must_use]
+pub fn by_name(filename: &str) -> Option<&'static str> {
     let extension = filename.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
-    match extension.as_deref() {
+    let media_type = match extension.as_deref() {
+        Some("pdf") => "application/pdf",
         Some("txt" | "text" | "log") => "text/plain",
         Some("md" | "markdown") => "text/markdown",
         Some("csv") => "text/csv",
@@ -33,6 +38,7 @@ pub fn by_name(filename: &str) -> &'static str {
         Some("xlsx") => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
         Some("ppt") => "application/vnd.ms-powerpoint",
         Some("pptx") => "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-        _ => DEFAULT,
-    }
+        _ => return None,
+    };
+    Some(media_type)
 }

@@ -91,6 +91,9 @@ impl Batches {
         }
         let mut warnings = Warnings::default();
         warnings.ignored_members(&request.ignored);
+        if request.output_lifetime.is_some_and(|lifetime| lifetime > self.services.files.lifetime()) {
+            warnings.note("clamped:output_expires_after");
+        }
         let account = parts.headers.get(account::HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let batch = NewBatch {
             id: format!("batch_{}", Uuid::new_v4().simple()),
