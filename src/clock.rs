@@ -18,6 +18,12 @@ const TOLERANCE_SECONDS: i64 = 60;
 /// The last second of the year 9999, in Unix time.
 const LAST_SECOND: u64 = 253_402_300_799;
 
+/// Returns a time in whole seconds since 1970; 0 if it is earlier.
+#[must_use]
+pub fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// A wall clock.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Returns the current time.

@@ -212,6 +212,12 @@ pub enum ProxyError {
         /// Why it is invalid.
         reason: String,
     },
+    /// The response store can't be read or written.
+    #[error("the response store can't be used ({cause}); the change may not have been made")]
+    StoreFailed {
+        /// The cause; contains no stored data.
+        cause: String,
+    },
     /// The proxy is stopping.
     #[error("the proxy is shutting down")]
     ShuttingDown,

@@ -28,7 +28,7 @@ pub use files::{
 };
 pub use replayed_items::{PrecedingItems, ReplayScope, ReplayedItems};
 pub use responses::{
-    ConversationLock, DeleteError, Item, ResponseOwner, ResponseRecord, Responses, RunRecord, UnfinishedRuns,
+    ConversationLock, Item, ResponseOwner, ResponseRecord, Responses, RunRecord, StoreError, UnfinishedRuns,
 };
 pub use usage::{Day, Tokens, UsageReport, UsageRow, UsageStore, UsageSum, UsageTotals};
 

@@ -4,7 +4,6 @@
 //! a response that adds to it.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,17 +21,19 @@ use super::Services;
 use super::api_flavor::{refuse, refuse_unread};
 use super::body;
 use super::handler::Handler;
-use super::http_response::{json, json_response, with_warnings};
+use super::http_response::{deleted, json_response, with_warnings};
 use super::item_list::{self, query};
 use super::response_store::conversation_locked;
 use super::routes::only;
-use crate::budget::BufferedBody;
-use crate::clock::{Clock as _, SystemClock};
+use crate::blocking::off_thread;
+use crate::budget::{BufferedBody, Reservation};
+use crate::clock::{Clock as _, SystemClock, unix_seconds};
+use crate::depth_limit;
 use crate::error::{ProxyError, Refusal};
-use crate::history::{Conversation, Item, ResponseOwner, Responses as History};
+use crate::history::{Conversation, Item, ResponseOwner, ResponseRecord, Responses as History};
 use crate::protocol::Warnings;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::json::splice::Splice;
+use crate::protocol::json::splice::{Splice, with_members};
 use crate::protocol::responses::conversation::{self, ConversationRequest};
 use crate::protocol::responses::{Responses, Store};
 
@@ -63,11 +64,12 @@ struct ConversationObject<'c> {
     metadata: Option<&'c RawValue>,
 }
 
-#[derive(Serialize)]
-struct Deletion<'d> {
-    id: &'d str,
-    object: &'static str,
-    deleted: bool,
+/// A request body that was read.
+struct ReadBody {
+    request: ConversationRequest,
+    warnings: Warnings,
+    /// Held until the request ends.
+    _memory: Reservation,
 }
 
 /// The routes of the Conversations API.
@@ -119,55 +121,57 @@ impl Conversations {
         let owner = parts.extensions.get::<ResponseOwner>().cloned().unwrap_or_default();
         match operation {
             ConversationOperation::Create => {
-                let (request, warnings) = self.read(parts, body).await?;
-                Ok(with_warnings(self.create(&owner, request)?, &warnings))
+                let body = self.read(parts, body).await?;
+                Ok(with_warnings(self.create(&owner, body.request).await?, &body.warnings))
             }
             ConversationOperation::Update(id) => {
-                let (request, warnings) = self.read(parts, body).await?;
-                Ok(with_warnings(self.update(&owner, &id, &request).await?, &warnings))
+                let body = self.read(parts, body).await?;
+                Ok(with_warnings(self.update(&owner, &id, &body.request).await?, &body.warnings))
             }
             ConversationOperation::AddItems(id) => {
-                let (request, warnings) = self.read(parts, body).await?;
-                Ok(with_warnings(self.add_items(&owner, &id, request).await?, &warnings))
+                let body = self.read(parts, body).await?;
+                Ok(with_warnings(self.add_items(&owner, &id, body.request).await?, &body.warnings))
             }
-            ConversationOperation::Show(id) => Ok(shown(&self.find(&owner, &id).await?)),
+            ConversationOperation::Show(id) => Ok(shown(self.find(&owner, &id).await?.object())),
             ConversationOperation::Delete(id) => self.delete(&owner, &id).await,
             ConversationOperation::ListItems(id) => {
-                let items = self.find(&owner, &id).await?.items;
-                item_list::page(items.iter().map(shown_item).collect(), &query(&parts.uri))
+                let conversation = self.find(&owner, &id).await?;
+                let id_of = |_, (id, _): &Item| id.clone().unwrap_or_default();
+                let memory = self.handler.state.memory.reserve();
+                item_list::page(conversation.items(), &query(&parts.uri), memory, id_of, shown_item).await
             }
             ConversationOperation::ShowItem(id, item) => {
                 let conversation = self.find(&owner, &id).await?;
-                let found = conversation.items.iter().map(shown_item).find(|(own, _)| *own == item);
-                let (_, found) = found.ok_or_else(|| unknown_item(&item))?;
+                let found = conversation.item(&item).ok_or_else(|| unknown_item(&item))?;
+                let found = off_thread(found.1.get().len(), || shown_item(found, &item));
                 Ok(json_response(StatusCode::OK, Bytes::from(found.get().to_owned())))
             }
             ConversationOperation::DeleteItem(id, item) => self.delete_item(&owner, &id, &item).await,
         }
     }
 
-    /// Reads the body of a request, and the warnings about it.
-    async fn read(&self, parts: &Parts, body: Body) -> Result<(ConversationRequest, Warnings), ProxyError> {
+    /// Reads the body of a request.
+    async fn read(&self, parts: &Parts, body: Body) -> Result<ReadBody, ProxyError> {
         let BufferedBody { bytes, mut memory } = body::read(&parts.headers, body, &self.handler.body_limits()).await?;
         // A file may have expired when the conversation is continued, so items have its content.
-        let body = self.handler.with_files(parts, bytes, &mut memory).await?;
-        let request = conversation::decode(&body)?;
+        let bytes = self.handler.with_files(parts, bytes, &mut memory).await?;
+        memory.begin_work(&bytes).await?;
+        let decode = || depth_limit::check(&bytes).and_then(|()| conversation::decode(&bytes));
+        let request = off_thread(bytes.len(), decode)?;
         let mut warnings = Warnings::default();
         warnings.ignored_members(&request.ignored);
-        Ok((request, warnings))
+        Ok(ReadBody { request, warnings, _memory: memory })
     }
 
-    fn create(&self, owner: &ResponseOwner, request: ConversationRequest) -> Result<Response, ProxyError> {
+    async fn create(&self, owner: &ResponseOwner, request: ConversationRequest) -> Result<Response, ProxyError> {
         let id = Conversation::id_of(&Uuid::new_v4().simple().to_string());
-        let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let created_at = unix_seconds(SystemClock.now());
         let metadata = request.metadata.as_deref().or_else(|| serde_json::from_str("{}").ok());
         let object = ConversationObject { id: &id, object: "conversation", created_at, metadata };
         let object = serde_json::to_string(&object).expect("strings and raw JSON always serialize");
         let items = request.items.unwrap_or_default().into_iter().map(new_item).collect();
-        let conversation = Conversation { id, object, items, account: None };
-        let response = shown(&conversation);
-        self.insert(owner, conversation)?;
-        Ok(response)
+        self.insert(owner, Conversation::record(id, object.clone(), items)).await?;
+        Ok(shown(&object))
     }
 
     async fn update(
@@ -178,23 +182,18 @@ impl Conversations {
     ) -> Result<Response, ProxyError> {
         let metadata = request.metadata.as_deref().ok_or_else(|| Refusal::missing("metadata"))?;
         let _lock = self.history().lock_conversation(owner, id).ok_or_else(conversation_locked)?;
-        let mut conversation = self.find(owner, id).await?;
-        conversation.object = with_metadata(&conversation.object, metadata);
-        let response = shown(&conversation);
-        self.insert(owner, conversation)?;
+        let (mut changed, _memory) = self.copy(owner, id).await?;
+        changed.response = with_members(&changed.response, &[("metadata", metadata.get().to_owned())]);
+        let response = shown(&changed.response);
+        self.insert(owner, changed).await?;
         Ok(response)
     }
 
     async fn delete(&self, owner: &ResponseOwner, id: &str) -> Result<Response, ProxyError> {
         let _lock = self.history().lock_conversation(owner, id).ok_or_else(conversation_locked)?;
         self.find(owner, id).await?;
-        match self.history().remove(owner, id).await {
-            Ok(_) => Ok(json(&Deletion { id, object: "conversation.deleted", deleted: true })),
-            Err(error) => {
-                tracing::warn!(%error, "can't delete a conversation");
-                Err(ProxyError::Internal)
-            }
-        }
+        self.history().remove(owner, id).await?;
+        Ok(deleted(id, "conversation.deleted"))
     }
 
     async fn add_items(
@@ -205,34 +204,51 @@ impl Conversations {
     ) -> Result<Response, ProxyError> {
         let new = request.items.ok_or_else(|| Refusal::missing("items"))?;
         let _lock = self.history().lock_conversation(owner, id).ok_or_else(conversation_locked)?;
-        let mut conversation = self.find(owner, id).await?;
+        let (mut changed, _memory) = self.copy(owner, id).await?;
         let new: Vec<Item> = new.into_iter().map(new_item).collect();
-        let added: Vec<_> = new.iter().map(shown_item).collect();
-        conversation.items.extend(new);
-        self.insert(owner, conversation)?;
+        let added = |item: &Item| {
+            let id = item.0.clone().unwrap_or_default();
+            let shown = shown_item(item, &id);
+            (id, shown)
+        };
+        let added: Vec<_> = new.iter().map(added).collect();
+        changed.input.extend(new);
+        self.insert(owner, changed).await?;
         Ok(item_list::list(&added, false))
     }
 
     async fn delete_item(&self, owner: &ResponseOwner, id: &str, item: &str) -> Result<Response, ProxyError> {
         let _lock = self.history().lock_conversation(owner, id).ok_or_else(conversation_locked)?;
-        let mut conversation = self.find(owner, id).await?;
-        conversation.item(item).ok_or_else(|| unknown_item(item))?;
-        conversation.items.retain(|(own, _)| own.as_deref() != Some(item));
-        let response = shown(&conversation);
-        self.insert(owner, conversation)?;
+        let (mut changed, _memory) = self.copy(owner, id).await?;
+        let count = changed.input.len();
+        changed.input.retain(|(own, _)| own.as_deref() != Some(item));
+        if changed.input.len() == count {
+            return Err(unknown_item(item));
+        }
+        let response = shown(&changed.response);
+        self.insert(owner, changed).await?;
         Ok(response)
     }
 
     async fn find(&self, owner: &ResponseOwner, id: &str) -> Result<Conversation, ProxyError> {
-        let found = self.history().find_conversation(owner, id).await;
+        let found = self.history().find_conversation(owner, id).await?;
         found.ok_or_else(|| Refusal::unknown("Conversation", id, None))
     }
 
-    fn insert(&self, owner: &ResponseOwner, conversation: Conversation) -> Result<(), ProxyError> {
-        if self.history().insert_conversation(owner, conversation) {
-            return Ok(());
+    /// A copy of a conversation, to change, and the memory for it.
+    async fn copy(&self, owner: &ResponseOwner, id: &str) -> Result<(ResponseRecord, Reservation), ProxyError> {
+        let found = self.find(owner, id).await?;
+        let mut memory = self.handler.state.memory.reserve();
+        memory.set_buffered(found.bytes()).await?;
+        Ok((off_thread(found.bytes(), || found.to_record()), memory))
+    }
+
+    /// Stores a conversation, and waits until it is written.
+    async fn insert(&self, owner: &ResponseOwner, conversation: ResponseRecord) -> Result<(), ProxyError> {
+        if !conversation.is_storable() {
+            return Err(Refusal::too_large("items", "with these items, the conversation is too large to be stored"));
         }
-        Err(Refusal::too_large("items", "with these items, the conversation is too large to be stored"))
+        Ok(self.history().insert_written(owner, conversation).await?)
     }
 
     fn history(&self) -> &History {
@@ -253,13 +269,12 @@ fn new_item(item: Box<RawValue>) -> Item {
 }
 
 /// The conversation object.
-fn shown(conversation: &Conversation) -> Response {
-    json_response(StatusCode::OK, Bytes::from(conversation.object.clone()))
+fn shown(object: &str) -> Response {
+    json_response(StatusCode::OK, Bytes::from(object.to_owned()))
 }
 
 /// An item as clients get it: with its id, and a message with its status.
-fn shown_item((id, item): &Item) -> (String, Box<RawValue>) {
-    let id = id.clone().unwrap_or_default();
+fn shown_item((_, item): &Item, id: &str) -> Box<RawValue> {
     let members = RawObject::parse(item.get()).unwrap_or_default();
     let is_message = members.text("type").is_some_and(|kind| kind == "message");
     let mut splice = Splice::new(item.get());
@@ -267,17 +282,7 @@ fn shown_item((id, item): &Item) -> (String, Box<RawValue>) {
         splice.add(item.get(), r#""status":"completed""#);
     }
     let shown = splice.raw().unwrap_or_else(|| item.clone());
-    let shown = if members.get("id").is_some() { shown } else { item_list::with_id(&shown, &id) };
-    (id, shown)
-}
-
-fn with_metadata(object: &str, metadata: &RawValue) -> String {
-    let members = RawObject::parse(object).unwrap_or_default();
-    let mut splice = Splice::new(object);
-    if let Some(old) = members.get("metadata") {
-        splice.replace(old, metadata.get().to_owned());
-    }
-    splice.text().into_owned()
+    if members.get("id").is_some() { shown } else { item_list::with_id(&shown, id) }
 }
 
 fn unknown_item(id: &str) -> ProxyError {

@@ -176,14 +176,13 @@ where
     ) -> Result<Response, ProxyError> {
         let models = self.services.models(&parts.headers);
         let planned = self.plan(parts, body, &models, &mut store, &mut memory).await?;
-        if let Some(runs) = &self.background {
-            let identity = BackgroundRuns::identity();
-            if let Some(object) = planned.plan.reply.queued_object(&identity) {
-                let Some(record) = record.take() else { return Err(ProxyError::Internal) };
-                let (mode, warnings, body) = (planned.plan.mode, planned.warnings, body.clone());
-                let new = NewRun { identity, object, mode, warnings, parts, body, memory, store, record };
-                return Arc::clone(runs).start(new).await;
-            }
+        if let Some(runs) = &self.background
+            && let Some((identity, object)) = planned.plan.reply.queued_object(BackgroundRuns::identity)
+        {
+            let Some(record) = record.take() else { return Err(ProxyError::Internal) };
+            let (mode, warnings, body) = (planned.plan.mode, planned.warnings, body.clone());
+            let new = NewRun { identity, object, mode, warnings, parts, body, memory, store, record };
+            return Arc::clone(runs).start(new).await;
         }
         if let Some(record) = record {
             record.hold_memory(memory);

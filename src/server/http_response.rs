@@ -9,6 +9,13 @@ use serde::Serialize;
 
 use crate::protocol::Warnings;
 
+#[derive(Serialize)]
+struct Deletion<'d> {
+    id: &'d str,
+    object: &'static str,
+    deleted: bool,
+}
+
 /// Adds `x-proxy-warnings`, if there are any.
 pub(super) fn with_warnings(mut response: Response, warnings: &Warnings) -> Response {
     if let Some(tokens) = warnings.header().and_then(|tokens| HeaderValue::try_from(tokens).ok()) {
@@ -35,6 +42,11 @@ pub(super) fn json_response(status: StatusCode, body: Bytes) -> Response {
 /// Serializes a value to a JSON response with status 200.
 pub(super) fn json(body: &impl Serialize) -> Response {
     json_response(StatusCode::OK, Bytes::from(serde_json::to_vec(body).expect("response types always serialize")))
+}
+
+/// The response to a deletion; `object` is the type in it.
+pub(super) fn deleted(id: &str, object: &'static str) -> Response {
+    json(&Deletion { id, object, deleted: true })
 }
 
 /// A response that streams events.

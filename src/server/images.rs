@@ -82,13 +82,13 @@ impl Images {
             let form = multipart::read(&parts.headers, body).await?;
             off_thread(length, || {
                 let members = images::request::form_members(&form)?;
-                Ok(self.translate(images::request::decode_form(&form, &members, path_model)?, memory))
+                Ok::<_, ProxyError>(self.translate(images::request::decode_form(&form, &members, path_model)?, memory))
             })?
         } else {
             memory.begin_work(&body).await?;
             off_thread(body.len(), || {
                 depth_limit::check(&body)?;
-                Ok(self.translate(images::request::decode(self.operation, &body, path_model)?, memory))
+                Ok::<_, ProxyError>(self.translate(images::request::decode(self.operation, &body, path_model)?, memory))
             })?
         };
         plan.memory.end_work();

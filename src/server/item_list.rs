@@ -9,13 +9,18 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::http_response::json;
+use crate::blocking::off_thread;
+use crate::budget::Reservation;
 use crate::error::{ProxyError, Refusal};
+use crate::history::Item;
 use crate::protocol::json::raw_object::RawObject;
 use crate::protocol::json::splice::Splice;
 
 /// Items on a page, unless the query has a `limit`.
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
+/// Copies of an item in a page: the item as clients get it, and the body of the response.
+const COPIES: usize = 2;
 
 /// The parameters of a query.
 pub(super) type Query<'q> = HashMap<Cow<'q, str>, Cow<'q, str>>;
@@ -34,13 +39,21 @@ pub(super) fn query(uri: &Uri) -> Query<'_> {
     url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).collect()
 }
 
-/// The page of items, given oldest first with their ids, that `order`, `limit` and `after` select.
+/// The page of items, given oldest first, that `order`, `limit` and `after` select. `id_of` returns the id of an item
+/// and its index, `shown` the item for clients. Reserves memory for the page.
 ///
 /// # Errors
-/// If a parameter is invalid.
-pub(super) fn page(mut items: Vec<(String, Box<RawValue>)>, query: &Query<'_>) -> Result<Response, ProxyError> {
+/// If a parameter is invalid, or there isn't enough memory.
+pub(super) async fn page(
+    items: &[Item],
+    query: &Query<'_>,
+    mut memory: Reservation,
+    id_of: impl Fn(usize, &Item) -> String,
+    shown: impl Fn(&Item, &str) -> Box<RawValue>,
+) -> Result<Response, ProxyError> {
+    let mut ordered: Vec<(usize, &Item)> = items.iter().enumerate().collect();
     match query.get("order").map(AsRef::as_ref) {
-        None | Some("desc") => items.reverse(),
+        None | Some("desc") => ordered.reverse(),
         Some("asc") => {}
         Some(_) => return Err(Refusal::invalid("order", "'order' must be 'asc' or 'desc'")),
     }
@@ -49,14 +62,21 @@ pub(super) fn page(mut items: Vec<(String, Box<RawValue>)>, query: &Query<'_>) -
         count.ok_or_else(|| Refusal::invalid("limit", "'limit' must be a number from 1 to 100"))
     })?;
     let start = query.get("after").map_or(Ok(0), |after| {
-        let position = items.iter().position(|(id, _)| id == after);
+        let position = ordered.iter().position(|(index, item)| id_of(*index, item) == *after);
         position
             .map(|position| position + 1)
             .ok_or_else(|| Refusal::invalid("after", "'after' must be the id of an item"))
     })?;
-    let page = items.get(start..).unwrap_or_default();
-    let (shown, rest) = page.split_at(count.min(page.len()));
-    Ok(list(shown, !rest.is_empty()))
+    let rest = ordered.get(start..).unwrap_or_default();
+    let (page, rest) = rest.split_at(count.min(rest.len()));
+    let bytes = page.iter().map(|(_, (_, item))| item.get().len()).sum();
+    memory.set_buffered(COPIES * bytes).await?;
+    let show = |(index, item): &(usize, &Item)| {
+        let id = id_of(*index, item);
+        let shown = shown(item, &id);
+        (id, shown)
+    };
+    Ok(off_thread(bytes, || list(&page.iter().map(show).collect::<Vec<_>>(), !rest.is_empty())))
 }
 
 /// A list of these items.

@@ -40,6 +40,17 @@ impl RequestId {
     }
 }
 
+/// The outcome of a request that is ended by the daemon before it is complete, to be set before its record is dropped.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EarlyOutcome(Arc<OnceLock<&'static str>>);
+
+impl EarlyOutcome {
+    /// Sets the outcome: `cancelled`, `interrupted`, or `handed_over` to a later process. The first one counts.
+    pub(super) fn set(&self, outcome: &'static str) {
+        let _ = self.0.set(outcome);
+    }
+}
+
 /// A request that the backend has started to respond to.
 #[derive(Debug)]
 pub(super) struct ServedRequest {
@@ -79,6 +90,8 @@ pub(super) struct RequestRecord {
     events: u64,
     /// Usage and outcome of the current attempt.
     summary: Summary,
+    /// The outcome if the request ends without one.
+    early_outcome: EarlyOutcome,
     /// Usage of attempts that were discarded.
     discarded_usage: Option<Usage>,
 }
@@ -113,6 +126,7 @@ impl RequestRecord {
             status: StatusCode::OK,
             events: 0,
             summary: Summary::default(),
+            early_outcome: EarlyOutcome::default(),
             discarded_usage: None,
         }
     }
@@ -150,6 +164,16 @@ impl RequestRecord {
         self.permit = None;
         self.needs_permit = false;
         self.state.active_requests.mark_queued(self.active_id);
+    }
+
+    /// The outcome to set if the request is ended early.
+    pub(super) fn early_outcome(&self) -> EarlyOutcome {
+        self.early_outcome.clone()
+    }
+
+    /// Measures times from now on, when a request of the background begins to run.
+    pub(super) fn restart_clock(&mut self) {
+        self.started = Instant::now();
     }
 
     /// Takes the permit, for a document that is still being sent when the record is dropped.
@@ -234,7 +258,8 @@ impl Drop for RequestRecord {
         let _entered = self.span.enter();
         let billed = sum(self.discarded_usage, self.summary.usage);
         let usage = billed.unwrap_or_default();
-        let outcome = if self.summary.outcome.is_empty() { "client_left" } else { &self.summary.outcome };
+        let early = self.early_outcome.0.get().copied().unwrap_or("client_left");
+        let outcome = if self.summary.outcome.is_empty() { early } else { &self.summary.outcome };
         tracing::info!(
             status = self.status.as_u16(),
             first_event_ms = self.first_event.map(|first| milliseconds(first - self.started)),
@@ -246,8 +271,9 @@ impl Drop for RequestRecord {
             "request ended"
         );
         let error = self.error.or(match outcome {
-            "completed" | "incomplete" => None,
+            "completed" | "incomplete" | "cancelled" | "handed_over" => None,
             "client_left" => Some("client_left"),
+            "interrupted" => Some("shutting_down"),
             _ => Some("answer_failed"),
         });
         let metrics = &self.state.metrics;

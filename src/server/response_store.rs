@@ -16,7 +16,7 @@ use crate::blocking::off_thread;
 use crate::budget::Reservation;
 use crate::error::{ProxyError, Refusal};
 use crate::history::{
-    Conversation, ConversationLock, DeleteError, Item, ResponseOwner, ResponseRecord, Responses, is_conversation,
+    Conversation, ConversationLock, Item, ResponseOwner, ResponseRecord, Responses, StoreError, is_conversation,
 };
 use crate::protocol::json::string::Str;
 use crate::protocol::responses::background;
@@ -115,13 +115,13 @@ impl ResponseStore {
             account.clone_from(&stored.account);
         }
         if let Some(id) = &references.conversation
-            && let Some(locked) = self.load_conversation(id).await?
+            && let Some(conversation) = self.load_conversation(id, memory.buffered_bytes()).await?
         {
-            let bytes = locked.items.iter().map(|(_, item)| item.get().len()).sum();
-            memory.add(bytes).await?;
-            let items = locked.items.into_iter().map(|(_, item)| item).collect();
-            resolved.conversation = Some(PreviousResponse { items, cache_key: locked.id });
-            account = locked.account;
+            memory.add(conversation.bytes()).await?;
+            let copy = || conversation.items().iter().map(|(_, item)| item.clone()).collect();
+            let items = off_thread(conversation.bytes(), copy);
+            resolved.conversation = Some(PreviousResponse { items, cache_key: conversation.id().to_owned() });
+            account = conversation.account().map(str::to_owned);
         }
         let wanted: BTreeSet<&str> = references.items.iter().map(String::as_str).collect();
         for id in &wanted {
@@ -144,17 +144,37 @@ impl ResponseStore {
     }
 
     /// Finds and locks a conversation, unless the request has locked it already or only reads it.
-    async fn load_conversation(&mut self, id: &str) -> Result<Option<Conversation>, ProxyError> {
+    ///
+    /// # Errors
+    /// If it is locked, can't be read, or would be too large to be stored with a request of this size and its response.
+    pub(super) async fn load_conversation(
+        &mut self,
+        id: &str,
+        request_bytes: usize,
+    ) -> Result<Option<Conversation>, ProxyError> {
         if let Some(locked) = self.conversation.as_ref().filter(|locked| locked.lock.id() == id) {
             return Ok(Some(locked.conversation.clone()));
         }
         if self.access == ConversationAccess::Read {
-            return Ok(self.history.find_conversation(&self.owner, id).await);
+            return Ok(self.history.find_conversation(&self.owner, id).await?);
         }
         let lock = self.history.lock_conversation(&self.owner, id).ok_or_else(conversation_locked)?;
-        let Some(conversation) = self.history.find_conversation(&self.owner, id).await else { return Ok(None) };
+        let Some(conversation) = self.history.find_conversation(&self.owner, id).await? else { return Ok(None) };
+        if !conversation.can_grow_by(request_bytes) {
+            let message = "the conversation would be too large to be stored with this request and its response; delete \
+                           items of it, or begin another one";
+            return Err(Refusal::too_large("conversation", message));
+        }
+        if !self.history.has_room(conversation.bytes()) {
+            return Err(StoreError("too many changes wait for the disk".to_owned()).into());
+        }
         self.conversation = Some(Arc::new(LockedConversation { lock, conversation: conversation.clone() }));
         Ok(Some(conversation))
+    }
+
+    /// The size of the conversation that the request has locked, which stays in memory meanwhile.
+    pub(super) fn locked_bytes(&self) -> usize {
+        self.conversation.as_ref().map_or(0, |locked| locked.conversation.bytes())
     }
 
     /// Unlocks the conversation. Nothing is added to it anymore.
@@ -165,10 +185,12 @@ impl ResponseStore {
     /// Adds the items of a response, and those of its request, to the conversation, and unlocks it.
     fn extend_conversation(&mut self, new: &[Item], output: &[Item]) {
         let Some(locked) = self.conversation.take() else { return };
-        let mut conversation = locked.conversation.clone();
-        conversation.items.extend(new.iter().chain(output).cloned().map(conversations::with_new_id));
-        conversation.account.clone_from(&self.account);
-        if !self.history.insert_conversation(&self.owner, conversation) {
+        let mut extended = off_thread(locked.conversation.bytes(), || locked.conversation.to_record());
+        extended.input.extend(new.iter().chain(output).cloned().map(conversations::with_new_id));
+        extended.account.clone_from(&self.account);
+        if extended.is_storable() {
+            self.history.extend_conversation(&self.owner, extended);
+        } else {
             tracing::warn!("a response isn't added to its conversation, which would exceed the response store");
         }
     }
@@ -204,7 +226,7 @@ impl ResponseStore {
     }
 
     /// Deletes a response from the history. Returns whether it existed.
-    pub(super) async fn delete(&self, id: &str) -> Result<bool, DeleteError> {
+    pub(super) async fn delete(&self, id: &str) -> Result<bool, StoreError> {
         if is_conversation(id) { Ok(false) } else { self.history.remove(&self.owner, id).await }
     }
 }
@@ -215,9 +237,11 @@ pub(super) fn conversation_locked() -> ProxyError {
     Refusal::coded("conversation_locked", "conversation", message)
 }
 
-/// Whether a request can continue a response: not one in the background that failed or was cancelled.
+/// Whether a request can continue a response: not one in the background that failed or was cancelled. Those are stored
+/// without output, so that the objects of others aren't parsed.
 fn is_continuable(stored: &ResponseRecord) -> bool {
-    !["failed", "cancelled"].iter().any(|status| background::has_status(&stored.response, status))
+    !stored.output.is_empty()
+        || !["failed", "cancelled"].iter().any(|status| background::has_status(&stored.response, status))
 }
 
 fn to_previous(stored: &ResponseRecord) -> PreviousResponse {
@@ -225,7 +249,8 @@ fn to_previous(stored: &ResponseRecord) -> PreviousResponse {
     PreviousResponse { items: items.collect(), cache_key: stored.cache_key.clone() }
 }
 
-fn with_ids(items: Vec<Box<RawValue>>) -> Vec<(Option<String>, Box<RawValue>)> {
+/// Items with their ids.
+pub(super) fn with_ids(items: Vec<Box<RawValue>>) -> Vec<(Option<String>, Box<RawValue>)> {
     let id = |item: &RawValue| {
         let Identified { id } = serde_json::from_str(item.get()).ok()?;
         id.map(|id| id.into_cow().into_owned())

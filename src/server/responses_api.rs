@@ -10,16 +10,15 @@ use axum::extract::{Path, Request};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{Extensions, StatusCode};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::api_flavor::{refuse, refuse_unread};
 use super::background::{BackgroundRuns, Run, with_run_warnings};
-use super::http_response::{json, json_response};
+use super::http_response::{deleted, json_response};
 use super::item_list::{self, Query, query};
 use super::response_store::ResponseStore;
 use crate::error::{ProxyError, Refusal};
-use crate::history::{DeleteError, Item, ResponseRecord, Responses};
+use crate::history::{Item, ResponseRecord, Responses};
 use crate::protocol::responses::background;
 
 /// The stored responses, and those in the background.
@@ -49,31 +48,29 @@ impl StoredResponses {
     /// Responds with a response; with `from`, with its events from this number on.
     async fn show(&self, extensions: &Extensions, id: &str, from: Option<u64>) -> Result<Response, ProxyError> {
         let run = self.find_run(extensions, id);
-        match (&run, from) {
-            (Some(run), Some(from)) => return self.runs.stream(run, from),
-            (Some(run), None) => {
-                if let Some(response) = BackgroundRuns::show(run) {
-                    return Ok(response);
-                }
-            }
-            (None, _) => {}
+        if let Some(run) = &run
+            && let Some(response) = self.runs.show(run, from)?
+        {
+            return Ok(response);
         }
         let stored = self.find(extensions, id).await?;
         if from.is_some() {
-            let message = "only the events of a response in the background are recorded, and for an hour after its end; \
-                           leave out 'stream'";
+            let message = "the events of this response are not recorded: only those of a background response are, in \
+                           the process that ran it and for up to an hour after its end; leave out 'stream'";
             return Err(Refusal::unsupported_value("stream", message));
         }
         let response = json_response(StatusCode::OK, Bytes::from(stored.response.clone()));
-        Ok(match run {
-            Some(run) => with_run_warnings(response, &run),
+        Ok(match &run {
+            Some(run) => with_run_warnings(response, run),
             None => response,
         })
     }
 
     /// Cancels a response in the background. Returns its object.
     async fn cancel(&self, extensions: &Extensions, id: &str) -> Result<String, ProxyError> {
-        if let Some(object) = self.find_run(extensions, id).and_then(|run| BackgroundRuns::cancel(&run)) {
+        if let Some(run) = self.find_run(extensions, id)
+            && let Some(object) = self.runs.cancel(&run).await
+        {
             return Ok(object);
         }
         let stored = self.find(extensions, id).await?;
@@ -84,13 +81,37 @@ impl StoredResponses {
     }
 
     /// Deletes a response, after cancelling it if it runs. Returns whether it existed.
-    async fn delete(&self, extensions: &Extensions, id: &str) -> Result<bool, DeleteError> {
+    async fn delete(&self, extensions: &Extensions, id: &str) -> Result<bool, ProxyError> {
         let run = self.find_run(extensions, id);
         if let Some(run) = &run {
-            self.runs.remove(run);
+            self.runs.delete(run).await;
         }
         let was_stored = self.store(extensions).delete(id).await?;
         Ok(run.is_some() || was_stored)
+    }
+
+    /// The page of input items that the query selects. An item without an id gets one that is the same each time.
+    async fn input_page(&self, extensions: &Extensions, id: &str, query: &Query<'_>) -> Result<Response, ProxyError> {
+        let own = match self.find_run(extensions, id) {
+            Some(run) => self.runs.input(&run).await?,
+            None => Vec::new(),
+        };
+        let stored = if own.is_empty() { Some(self.find(extensions, id).await?) } else { None };
+        let items = stored.as_ref().map_or(&own, |stored| &stored.input);
+        if items.is_empty() {
+            let message = "the input of this response was not stored: the proxy was stopped before the response ended, \
+                           or its request could not be read again";
+            return Err(Refusal::coded("input_items_unavailable", "response_id", message));
+        }
+        let id_of = |index: usize, (own, item): &Item| match own {
+            Some(own) => own.clone(),
+            None => item_list::new_id(item, &format!("{:.32x}", Sha256::digest(format!("{id} {index}")))),
+        };
+        let shown = |(own, item): &Item, id: &str| match own {
+            Some(_) => item.clone(),
+            None => item_list::with_id(item, id),
+        };
+        item_list::page(items, query, self.runs.reserve_memory(), id_of, shown).await
     }
 }
 
@@ -118,13 +139,6 @@ pub(super) async fn retrieve(
     shown.unwrap_or_else(|error| refuse(&error, &request))
 }
 
-#[derive(Serialize)]
-struct Deletion<'d> {
-    id: &'d str,
-    object: &'static str,
-    deleted: bool,
-}
-
 /// `DELETE /v1/responses/{id}`.
 pub(super) async fn delete(
     Extension(stored): Extension<StoredResponses>,
@@ -132,12 +146,9 @@ pub(super) async fn delete(
     request: Request,
 ) -> Response {
     match stored.delete(request.extensions(), &id).await {
-        Ok(true) => json(&Deletion { id: &id, object: "response", deleted: true }),
+        Ok(true) => deleted(&id, "response"),
         Ok(false) => refuse(&unknown(&id), &request),
-        Err(error) => {
-            tracing::warn!(%error, "can't delete a stored response");
-            refuse(&ProxyError::Internal, &request)
-        }
+        Err(error) => refuse(&error, &request),
     }
 }
 
@@ -159,27 +170,8 @@ pub(super) async fn input_items(
     Path(id): Path<String>,
     request: Request,
 ) -> Response {
-    let is_open = stored.find_run(request.extensions(), &id).is_some_and(|run| !run.is_ended());
-    let response = if is_open {
-        Err(Refusal::body("The input items of a response in the background are available when it has ended."))
-    } else {
-        stored.find(request.extensions(), &id).await.and_then(|stored| input_page(&stored, &query(request.uri())))
-    };
-    response.unwrap_or_else(|error| refuse(&error, &request))
-}
-
-/// The page of input items that the query selects. An item without an id gets one that is the same each time.
-fn input_page(stored: &ResponseRecord, query: &Query<'_>) -> Result<Response, ProxyError> {
-    let shown = |(index, (id, item)): (usize, &Item)| {
-        if let Some(id) = id {
-            return (id.clone(), item.clone());
-        }
-        let digest = Sha256::digest(format!("{} {index}", stored.id));
-        let id = item_list::new_id(item, &format!("{digest:.32x}"));
-        let item = item_list::with_id(item, &id);
-        (id, item)
-    };
-    item_list::page(stored.input.iter().enumerate().map(shown).collect(), query)
+    let page = stored.input_page(request.extensions(), &id, &query(request.uri())).await;
+    page.unwrap_or_else(|error| refuse(&error, &request))
 }
 
 fn unknown(id: &str) -> ProxyError {

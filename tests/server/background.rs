@@ -1,5 +1,7 @@
 //! Responses in the background: queued, followed, cancelled, and after a restart.
 
+mod restarts;
+
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -162,6 +164,9 @@ async fn a_cancelled_response_drops_its_upstream_call() {
     let typed = cancelling(&id).header("content-type", "text/plain").send(&bench.proxy).await;
     assert_eq!(typed.status, 415);
     assert_eq!(get(&bench.proxy, &id).await["status"], "in_progress");
+    let input = Ask::get(&format!("/v1/responses/{id}/input_items"));
+    let items = input.send(&bench.proxy).await.json();
+    assert_eq!(items["data"][0]["content"][0]["text"], "hi", "an open response has its input");
     let cancelled = cancel(&bench.proxy, &id).await;
     assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("cancelled")));
     assert!(bench.upstream.hung_up(1, 10 * SECOND).await);
@@ -170,6 +175,10 @@ async fn a_cancelled_response_drops_its_upstream_call() {
     assert_eq!((&last["type"], &last["response"]["status"]), (&json!("response.failed"), &json!("cancelled")));
     assert_eq!(cancel(&bench.proxy, &id).await.json(), cancelled.json(), "cancelling twice changes nothing");
     assert_eq!(get(&bench.proxy, &id).await, cancelled.json());
+    assert_eq!(input.send(&bench.proxy).await.json(), items, "and so has a cancelled one");
+    bench.proxy.says("outcome=\"cancelled\"", SECOND).await;
+    let metrics = Ask::get("/metrics").send(&bench.proxy).await;
+    assert!(!metrics.text().contains("client_left"), "{}", metrics.text());
     let next = Ask::post("/v1/responses", &json!({"model": "gpt-5.5", "input": "And?", "previous_response_id": id}));
     assert_eq!(next.send(&bench.proxy).await.error()["code"], "previous_response_not_found");
     let foreground = Ask::post("/v1/responses", &json!({"model": "gpt-5.5", "input": "hi"})).send(&bench.proxy).await;
@@ -272,32 +281,66 @@ async fn events_that_dont_fit_into_memory_are_named_and_the_response_is_complete
 }
 
 #[tokio::test]
-async fn a_stop_interrupts_running_responses_and_the_next_process_runs_queued_ones() {
-    for signal in ["TERM", "KILL"] {
-        let mut kept = None;
-        let change = |launch: Launch| {
-            let launch = launch.setting("responses.store", "disk").setting("timing.drain", "0s");
-            let launch = launch.setting("responses.background_concurrency", "1");
-            kept = Some(launch.clone());
-            launch
-        };
-        let (mut bench, _gate) = gated(change).await;
-        let running = create(&bench.proxy).await;
-        becomes(&bench.proxy, &running, "in_progress").await;
-        bench.upstream.received("/responses", 1).await;
-        let waiting = create(&bench.proxy).await;
-        bench.proxy.signal(signal);
-        bench.proxy.ended().await;
-        let next = kept.unwrap().start();
-        let interrupted = get(&next, &running).await;
-        assert_eq!((&interrupted["status"], &interrupted["error"]["code"]), (&json!("failed"), &json!("interrupted")));
-        let done = becomes(&next, &waiting, "completed").await;
-        assert_eq!((&done["id"], &done["background"]), (&json!(waiting), &json!(true)), "{signal}");
-        assert_eq!(bench.request_count(), 2, "each was sent once");
-        let refused = stream(&next, &running, "").await;
-        assert_eq!((refused.status, &refused.error()["param"]), (400, &json!("stream")));
-        assert_eq!(cancel(&next, &running).await.json(), interrupted);
-    }
+async fn a_response_without_room_evicts_the_events_of_ended_ones_only_if_that_helps() {
+    let limits = |launch: Launch| launch.setting("limits.body", "64KiB").setting("limits.memory", "256KiB");
+    let bench = Bench::with(limits).await;
+    let with_text = |bytes: usize| {
+        let delta = json!({"type": "response.output_text.delta", "output_index": 0, "content_index": 0,
+            "item_id": "msg_1", "delta": "x".repeat(bytes)});
+        Script::events(&[CREATED, crate::ADDED, &delta.to_string(), COMPLETED])
+    };
+    bench.upstream.on("/responses", with_text(15_000));
+    let first = create(&bench.proxy).await;
+    becomes(&bench.proxy, &first, "completed").await;
+    assert_eq!(stream(&bench.proxy, &first, "").await.status, 200);
+    let streamed = request(json!({"stream": true})).send(&bench.proxy).await;
+    let second = streamed.text().split_once(r#""id":""#).unwrap().1.split('"').next().unwrap();
+    assert_eq!(events(streamed.text(), second).last().unwrap()["type"], "response.completed");
+    assert_eq!(stream(&bench.proxy, &first, "").await.error()["code"], "events_unavailable");
+    bench.upstream.replace("/responses", with_text(100_000));
+    let large = create(&bench.proxy).await;
+    becomes(&bench.proxy, &large, "completed").await;
+    assert_eq!(stream(&bench.proxy, &large, "").await.error()["code"], "events_unavailable");
+    assert_eq!(
+        stream(&bench.proxy, second, "").await.status,
+        200,
+        "no room for these events would ever have been enough"
+    );
+}
+
+#[tokio::test]
+async fn a_waiting_response_reserves_memory_for_its_own_request_only() {
+    let (bench, gate) = gated(|launch| launch.setting("responses.background_concurrency", "1")).await;
+    let items: Vec<Value> = (0..50).map(|_| json!({"role": "user", "content": "x".repeat(20_000)})).collect();
+    gate.open();
+    let large = request(json!({"input": items})).send(&bench.proxy).await.json();
+    becomes(&bench.proxy, large["id"].as_str().unwrap(), "completed").await;
+    bench.upstream.replace("/responses", begun(&BEGUN).hang());
+    let running = create(&bench.proxy).await;
+    becomes(&bench.proxy, &running, "in_progress").await;
+    let reserved = async || {
+        let metrics = Ask::get("/metrics").send(&bench.proxy).await.text().to_owned();
+        let line = metrics.lines().find(|line| line.starts_with("codex_proxy_memory_reserved_bytes ")).unwrap();
+        line.split_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    let before = reserved().await;
+    let waiting = request(json!({"previous_response_id": large["id"]})).send(&bench.proxy).await;
+    assert_eq!(waiting.json()["status"], "queued");
+    let added = reserved().await - before;
+    assert!(added < 100_000.0, "the million bytes of the continued response aren't held: {added}");
+}
+
+#[tokio::test]
+async fn the_session_of_a_client_reaches_the_backend() {
+    let bench = Bench::answering(|launch| launch).await;
+    let asked = request(json!({})).header("x-session-affinity", "session-1").header("user-agent", "codex_cli_rs/1.0");
+    let asked = asked.header("x-codex-turn-metadata", "turn").send(&bench.proxy).await.json();
+    becomes(&bench.proxy, asked["id"].as_str().unwrap(), "completed").await;
+    let sent = bench.upstream.requests("/responses").pop().unwrap();
+    assert_eq!(sent.header("x-codex-turn-metadata"), "turn");
+    let asked = request(json!({})).header("x-session-affinity", "session-1").send(&bench.proxy).await.json();
+    becomes(&bench.proxy, asked["id"].as_str().unwrap(), "completed").await;
+    assert_eq!(bench.upstream.requests("/responses").pop().unwrap().json()["prompt_cache_key"], "session-1");
 }
 
 #[tokio::test]

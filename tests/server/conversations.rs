@@ -221,6 +221,54 @@ async fn a_conversation_on_disk_survives_a_kill() {
 }
 
 #[tokio::test]
+async fn a_change_that_can_not_be_written_is_refused() {
+    let mut kept = None;
+    let bench = bench(|launch| {
+        let launch = launch.setting("responses.store", "disk");
+        kept = Some(launch.clone());
+        launch
+    })
+    .await;
+    let path = create(&bench.proxy, json!({"items": [user("one")]})).await;
+    let file = rusqlite::Connection::open(kept.unwrap().home().join("responses.sqlite3")).unwrap();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON answers BEGIN SELECT raise(ABORT, 'full'); END";
+    file.execute_batch(full).unwrap();
+    for refused in [
+        post(&bench.proxy, "/v1/conversations", json!({})).await,
+        post(&bench.proxy, &format!("{path}/items"), json!({"items": [user("two")]})).await,
+        post(&bench.proxy, &path, json!({"metadata": {"k": "v"}})).await,
+    ] {
+        assert_eq!((refused.status, &refused.error()["code"]), (503, &json!("store_unavailable")));
+    }
+    assert_eq!(texts(&bench.proxy, &path).await, ["one"]);
+    assert_eq!(get(&bench.proxy, &path).await["metadata"], json!({}));
+}
+
+#[tokio::test]
+async fn a_conversation_that_is_too_large_to_grow_refuses_responses() {
+    let bench = bench(|launch| launch).await;
+    let path = create(&bench.proxy, json!({})).await;
+    let large = json!({"items": [user(&"x".repeat(15_000_000))]});
+    for _ in 0..4 {
+        assert_eq!(post(&bench.proxy, &format!("{path}/items"), large.clone()).await.status, 200);
+    }
+    let refused = respond(&bench.proxy, &path, json!({})).await;
+    assert_eq!((refused.status, &refused.error()["param"]), (413, &json!("conversation")));
+    assert_eq!(bench.request_count(), 0);
+    let more = post(&bench.proxy, &format!("{path}/items"), large).await;
+    assert_eq!((more.status, &more.error()["param"]), (413, &json!("items")));
+}
+
+#[tokio::test]
+async fn items_that_nest_too_deeply_are_refused() {
+    let bench = bench(|launch| launch).await;
+    let deep = format!(r#"{{"items":[{{"role":"user","content":{}{}}}]}}"#, "[".repeat(300), "]".repeat(300));
+    let refused = Ask::raw("/v1/conversations", deep).send(&bench.proxy).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.error()["message"].as_str().unwrap().contains("deeper"), "{}", refused.text());
+}
+
+#[tokio::test]
 async fn conversations_need_the_store() {
     let bench = bench(|launch| launch.setting("responses.store", "off")).await;
     let created = post(&bench.proxy, "/v1/conversations", json!({})).await;

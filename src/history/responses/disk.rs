@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use super::super::file::DatabaseError;
 use super::database::{Database, DatabaseFailure};
-use super::queue::{Change, Queue, QueuedEffect};
+use super::queue::{Change, Outcome, Queue, QueuedEffect};
 use super::runs::{RunChange, UnfinishedRuns};
-use super::{DeleteError, ResponseOwner, ResponseRecord, SCHEMA};
+use super::{ResponseOwner, ResponseRecord, SCHEMA, StoreError};
 use crate::clock::Clock;
 use crate::fs::{FileLock, beside, resolve};
 
@@ -70,14 +70,38 @@ impl DiskStore {
         }
     }
 
-    pub(super) async fn find(&self, owner: &ResponseOwner, id: &str) -> Option<Arc<ResponseRecord>> {
+    /// Stores a response that may not be lost because others wait to be written.
+    pub(super) fn insert_accepted(&self, owner: &ResponseOwner, stored: ResponseRecord) {
+        self.queue.add_accepted(Change::Insert(owner.clone(), Arc::new(stored)));
+    }
+
+    /// Stores a response, and waits until it is written.
+    pub(super) async fn insert_written(&self, owner: &ResponseOwner, stored: ResponseRecord) -> Result<(), StoreError> {
+        if !self.has_room(stored.bytes()) {
+            return Err(StoreError("too many changes wait for the disk".to_owned()));
+        }
+        self.make(Change::Insert(owner.clone(), Arc::new(stored))).await.map(|_| ())
+    }
+
+    /// Whether the queue has room for a change of this size.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.queue.has_room(bytes)
+    }
+
+    pub(super) async fn find(
+        &self,
+        owner: &ResponseOwner,
+        id: &str,
+    ) -> Result<Option<Arc<ResponseRecord>>, StoreError> {
         let found = match self.queue.find(owner, id) {
-            QueuedEffect::Stored(stored) => stored,
-            QueuedEffect::Removed => return None,
+            QueuedEffect::Stored(stored) => Some(stored),
+            QueuedEffect::Removed => None,
             QueuedEffect::None(_) => self.read(Lookup::ById, owner, id).await?,
         };
-        self.touch(owner, &found);
-        Some(found)
+        if let Some(found) = &found {
+            self.touch(owner, found);
+        }
+        Ok(found)
     }
 
     pub(super) async fn find_by_item(&self, owner: &ResponseOwner, item: &str) -> Option<Arc<ResponseRecord>> {
@@ -85,25 +109,24 @@ impl DiskStore {
             QueuedEffect::Stored(stored) => stored,
             QueuedEffect::Removed => return None,
             QueuedEffect::None(removed) => {
-                self.read(Lookup::ByItem, owner, item).await.filter(|holder| !removed.contains(&holder.id))?
+                let read = self.read(Lookup::ByItem, owner, item).await;
+                let read = read.inspect_err(|error| tracing::warn!(%error, "an item isn't found"));
+                read.ok().flatten().filter(|holder| !removed.contains(&holder.id))?
             }
         };
         self.touch(owner, &holder);
         Some(holder)
     }
 
-    pub(super) async fn remove(&self, owner: &ResponseOwner, id: &str) -> Result<bool, DeleteError> {
+    pub(super) async fn remove(&self, owner: &ResponseOwner, id: &str) -> Result<bool, StoreError> {
         // A response that waits to be written exists, even if the database doesn't have it yet.
         let is_pending = matches!(self.queue.find(owner, id), QueuedEffect::Stored(_));
-        let outcome = self.queue.add_awaited(Change::Remove(owner.clone(), id.to_owned()));
-        match timeout(DISK_TIMEOUT, outcome).await {
-            Ok(Ok(removed)) => removed.map(|was_there| was_there || is_pending),
-            Ok(Err(_)) | Err(_) => Err(DeleteError("the disk doesn't respond".to_owned())),
-        }
+        let was_there = self.make(Change::Remove(owner.clone(), id.to_owned())).await?;
+        Ok(was_there || is_pending)
     }
 
     pub(super) async fn settle(&self) {
-        if timeout(DISK_TIMEOUT, self.queue.add_awaited(Change::Settle)).await.is_err() {
+        if self.make(Change::Settle).await.is_err() {
             tracing::warn!("the disk of the response store is too slow; the latest responses may be lost");
         }
     }
@@ -114,26 +137,20 @@ impl DiskStore {
     }
 
     /// Changes a run, and waits until that is written.
-    pub(super) async fn change_run(&self, change: RunChange) {
-        if timeout(DISK_TIMEOUT, self.queue.add_awaited(Change::Run(change))).await.is_err() {
-            tracing::warn!("the disk of the response store is too slow; a background response may be lost");
-        }
+    pub(super) async fn change_run(&self, change: RunChange) -> Result<(), StoreError> {
+        self.make(Change::Run(change)).await.map(|_| ())
     }
 
     /// The runs in the file.
-    pub(super) async fn unfinished_runs(&self) -> UnfinishedRuns {
-        let reader = Arc::clone(&self.reader).lock_owned().await;
-        let found = tokio::task::spawn_blocking(move || reader.unfinished_runs());
-        match timeout(DISK_TIMEOUT, found).await {
-            Ok(Ok(Ok(found))) => found,
-            Ok(Ok(Err(error))) => {
-                tracing::warn!(%error, "the background responses of an earlier process can't be read");
-                UnfinishedRuns::default()
-            }
-            Ok(Err(_)) | Err(_) => {
-                tracing::warn!("the disk of the response store doesn't respond");
-                UnfinishedRuns::default()
-            }
+    pub(super) async fn unfinished_runs(&self) -> Result<UnfinishedRuns, StoreError> {
+        self.read_with(Database::unfinished_runs).await
+    }
+
+    /// Makes a change, and waits until it is written.
+    async fn make(&self, change: Change) -> Outcome {
+        match timeout(DISK_TIMEOUT, self.queue.add_awaited(change)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(stalled()),
         }
     }
 
@@ -142,29 +159,39 @@ impl DiskStore {
         self.queue.add(Change::Touch(owner.clone(), stored.id.clone()));
     }
 
-    async fn read(&self, lookup: Lookup, owner: &ResponseOwner, id: &str) -> Option<Arc<ResponseRecord>> {
+    async fn read(
+        &self,
+        lookup: Lookup,
+        owner: &ResponseOwner,
+        id: &str,
+    ) -> Result<Option<Arc<ResponseRecord>>, StoreError> {
         let (owner, id, now) = (owner.clone(), id.to_owned(), self.clock.now());
+        let found = self.read_with(move |reader| match lookup {
+            Lookup::ById => reader.find(&owner, &id, now),
+            Lookup::ByItem => reader.find_by_item(&owner, &id, now),
+        });
+        Ok(found.await?.map(Arc::new))
+    }
+
+    async fn read_with<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, DatabaseFailure> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let reading = async {
             // Locked until the read is complete: a disk that hangs blocks only one thread.
             let reader = Arc::clone(&self.reader).lock_owned().await;
-            let found = tokio::task::spawn_blocking(move || match lookup {
-                Lookup::ById => reader.find(&owner, &id, now),
-                Lookup::ByItem => reader.find_by_item(&owner, &id, now),
-            });
+            let found = tokio::task::spawn_blocking(move || read(&reader));
             found.await.unwrap_or(Err(DatabaseFailure::Unreadable))
         };
         match timeout(DISK_TIMEOUT, reading).await {
-            Ok(Ok(found)) => found.map(Arc::new),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the response store can't be read");
-                None
-            }
-            Err(_) => {
-                tracing::warn!("the disk of the response store doesn't respond");
-                None
-            }
+            Ok(found) => found.map_err(|error| StoreError(error.to_string())),
+            Err(_) => Err(stalled()),
         }
     }
+}
+
+fn stalled() -> StoreError {
+    StoreError("the disk doesn't respond".to_owned())
 }
 
 /// Locks the runs in the file; `None` if another process owns them.

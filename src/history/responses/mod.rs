@@ -2,7 +2,8 @@
 //!
 //! Each client key has its own responses. A response expires an hour after its last use. If the store is full, the
 //! least recently used response of the key that uses the most is evicted, so no key can evict another's fair share.
-//! Storing never waits and never fails a request: a response that can't be written is logged and not found later.
+//! Storing a response never waits and never fails a request: one that can't be written is logged and not found later.
+//! Changes of conversations that clients request, and of runs, wait until they are written.
 
 mod database;
 mod disk;
@@ -22,6 +23,7 @@ use sha2::{Digest as _, Sha256};
 use super::conversations::{Conversation, is_conversation};
 use super::file::{DatabaseError, Schema};
 use crate::clock::Clock;
+use crate::error::ProxyError;
 use disk::DiskStore;
 pub use locks::ConversationLock;
 use locks::ConversationLocks;
@@ -69,7 +71,7 @@ pub(super) const SCHEMA: Schema = Schema {
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// Limits of the whole store.
 const MAX_RESPONSES: usize = 256;
-const MAX_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Approximate size of an item or a response without its text.
 const ENTRY_BYTES: usize = 256;
 /// Hex digits of the hash that identifies a client key.
@@ -99,10 +101,16 @@ pub struct ResponseRecord {
 /// An item and its id, if it has one.
 pub type Item = (Option<String>, Box<RawValue>);
 
-/// A response couldn't be deleted.
+/// The store couldn't be read, or a change may not have been made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the response store can't be written: {0}")]
-pub struct DeleteError(pub String);
+#[error("the response store can't be used: {0}")]
+pub struct StoreError(pub String);
+
+impl From<StoreError> for ProxyError {
+    fn from(StoreError(cause): StoreError) -> Self {
+        Self::StoreFailed { cause }
+    }
+}
 
 /// The response store, shared by all requests.
 #[derive(Debug)]
@@ -147,10 +155,33 @@ impl Responses {
         }
     }
 
-    /// Returns the response with this id, and counts this as a use.
-    pub async fn find(&self, owner: &ResponseOwner, id: &str) -> Option<Arc<ResponseRecord>> {
+    /// Stores a response, and waits until it is written.
+    ///
+    /// # Errors
+    /// If it may not be stored.
+    pub async fn insert_written(&self, owner: &ResponseOwner, stored: ResponseRecord) -> Result<(), StoreError> {
         match &self.kind {
-            Kind::Memory(memory) => memory.find(owner, id),
+            Kind::Memory(memory) => {
+                memory.insert(owner, stored);
+                Ok(())
+            }
+            Kind::Disk(disk) => disk.insert_written(owner, stored).await,
+        }
+    }
+
+    /// Returns the response with this id, and counts this as a use. If the store can't be read, logs that.
+    pub async fn find(&self, owner: &ResponseOwner, id: &str) -> Option<Arc<ResponseRecord>> {
+        let found = self.try_find(owner, id).await;
+        found.inspect_err(|error| tracing::warn!(%error, "a response isn't found")).ok().flatten()
+    }
+
+    /// Returns the response with this id, and counts this as a use.
+    ///
+    /// # Errors
+    /// If the store can't be read, so that it isn't known whether there is one.
+    pub async fn try_find(&self, owner: &ResponseOwner, id: &str) -> Result<Option<Arc<ResponseRecord>>, StoreError> {
+        match &self.kind {
+            Kind::Memory(memory) => Ok(memory.find(owner, id)),
             Kind::Disk(disk) => disk.find(owner, id).await,
         }
     }
@@ -167,7 +198,7 @@ impl Responses {
     ///
     /// # Errors
     /// If it may still be stored.
-    pub async fn remove(&self, owner: &ResponseOwner, id: &str) -> Result<bool, DeleteError> {
+    pub async fn remove(&self, owner: &ResponseOwner, id: &str) -> Result<bool, StoreError> {
         match &self.kind {
             Kind::Memory(memory) => Ok(memory.remove(owner, id)),
             Kind::Disk(disk) => disk.remove(owner, id).await,
@@ -181,21 +212,31 @@ impl Responses {
         }
     }
 
-    /// Stores a conversation, in place of its earlier state. Returns whether it is small enough to be stored.
-    #[must_use]
-    pub fn insert_conversation(&self, owner: &ResponseOwner, conversation: Conversation) -> bool {
-        let record = conversation.into_record();
-        let fits = record.bytes() <= MAX_BYTES;
-        if fits {
-            self.insert(owner, record);
+    /// Stores a conversation to which a response was added, in place of its earlier state. Doesn't wait: the change is
+    /// written even if many others wait, since the response can't be refused anymore.
+    pub fn extend_conversation(&self, owner: &ResponseOwner, conversation: ResponseRecord) {
+        match &self.kind {
+            Kind::Memory(memory) => memory.insert(owner, conversation),
+            Kind::Disk(disk) => disk.insert_accepted(owner, conversation),
         }
-        fits
+    }
+
+    /// Whether a change of this size would be accepted now.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        match &self.kind {
+            Kind::Memory(_) => true,
+            Kind::Disk(disk) => disk.has_room(bytes),
+        }
     }
 
     /// Returns the conversation with this id, and counts this as a use.
-    pub async fn find_conversation(&self, owner: &ResponseOwner, id: &str) -> Option<Conversation> {
-        let record = if is_conversation(id) { self.find(owner, id).await } else { None };
-        record.map(|record| Conversation::of_record(&record))
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn find_conversation(&self, owner: &ResponseOwner, id: &str) -> Result<Option<Conversation>, StoreError> {
+        let record = if is_conversation(id) { self.try_find(owner, id).await? } else { None };
+        Ok(record.map(Conversation::of_record))
     }
 
     /// Locks a conversation; `None` if it is locked already.
@@ -211,33 +252,44 @@ impl Responses {
     }
 
     /// Writes a run that waits to be started, and waits until it is written.
-    pub async fn queue_run(&self, run: RunRecord) {
-        self.change_run(RunChange::Queue(run)).await;
+    ///
+    /// # Errors
+    /// If it may not be written.
+    pub async fn queue_run(&self, run: RunRecord) -> Result<(), StoreError> {
+        self.change_run(RunChange::Queue(run)).await
     }
 
     /// Records that a run has started, and waits until that is written: a later process must not start it again.
-    pub async fn start_run(&self, owner: &ResponseOwner, id: &str) {
-        self.change_run(RunChange::Start(owner.clone(), id.to_owned())).await;
+    ///
+    /// # Errors
+    /// If that may not be written.
+    pub async fn start_run(&self, owner: &ResponseOwner, id: &str) -> Result<(), StoreError> {
+        self.change_run(RunChange::Start(owner.clone(), id.to_owned())).await
     }
 
     /// Deletes a run that has ended.
-    pub async fn end_run(&self, owner: &ResponseOwner, id: &str) {
-        self.change_run(RunChange::End(owner.clone(), id.to_owned())).await;
+    ///
+    /// # Errors
+    /// If it may still be there.
+    pub async fn end_run(&self, owner: &ResponseOwner, id: &str) -> Result<(), StoreError> {
+        self.change_run(RunChange::End(owner.clone(), id.to_owned())).await
     }
 
     /// Returns the runs that an earlier process has left.
-    pub async fn unfinished_runs(&self) -> UnfinishedRuns {
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn unfinished_runs(&self) -> Result<UnfinishedRuns, StoreError> {
         match &self.kind {
             Kind::Disk(disk) if disk.owns_runs() => disk.unfinished_runs().await,
-            _ => UnfinishedRuns::default(),
+            _ => Ok(UnfinishedRuns::default()),
         }
     }
 
-    async fn change_run(&self, change: RunChange) {
-        if let Kind::Disk(disk) = &self.kind
-            && disk.owns_runs()
-        {
-            disk.change_run(change).await;
+    async fn change_run(&self, change: RunChange) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Disk(disk) if disk.owns_runs() => disk.change_run(change).await,
+            _ => Ok(()),
         }
     }
 }
@@ -279,6 +331,12 @@ impl ResponseRecord {
     pub fn bytes(&self) -> usize {
         let items: usize = self.items().map(|(_, item)| ENTRY_BYTES + item.get().len()).sum();
         ENTRY_BYTES + self.response.len() + items
+    }
+
+    /// Whether the record is small enough to be stored.
+    #[must_use]
+    pub fn is_storable(&self) -> bool {
+        self.bytes() <= MAX_BYTES
     }
 
     /// Returns all items, those of the response first.

@@ -1,8 +1,8 @@
 //! Changes that wait to be written, oldest first, and the work of the thread that writes them.
 //!
 //! Waiting changes are visible to reads, so a client can continue a response before it is written. A change stays in
-//! the queue until it is written. If the queue is full, a change is dropped and a warning is logged. The thread ends
-//! with the store.
+//! the queue until it is written. If the queue is full, a change that no caller waits for is dropped and a warning is
+//! logged. The thread ends with the store.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::database::{Database, DatabaseFailure};
+use super::database::Database;
 use super::runs::RunChange;
-use super::{DeleteError, MAX_BYTES, ResponseOwner, ResponseRecord};
+use super::{MAX_BYTES, ResponseOwner, ResponseRecord, StoreError};
 use crate::clock::Clock;
 
 /// The maximum number of waiting changes. A change that a caller waits for is queued even if there are more.
@@ -33,7 +33,7 @@ pub(super) enum Change {
 }
 
 /// The result of a change. For a removal, whether there was a response to remove; else `true`.
-pub(super) type Outcome = Result<bool, DeleteError>;
+pub(super) type Outcome = Result<bool, StoreError>;
 
 /// The effect of the waiting changes on a response.
 #[derive(Debug)]
@@ -73,23 +73,31 @@ impl Queue {
     /// Adds a change. Returns whether there was room.
     pub(super) fn add(&self, change: Change) -> bool {
         let mut waiting = self.waiting();
-        let bytes = waiting.bytes + change.bytes();
-        let is_too_much = bytes > MAX_BYTES && waiting.bytes > 0;
-        if is_too_much || waiting.changes.len() >= MAX_WAITING {
-            return false;
+        let has_room = waiting.has_room(change.bytes());
+        if has_room {
+            waiting.push(change, None);
+            self.has_changed.notify_one();
         }
-        waiting.bytes = bytes;
-        waiting.changes.push_back((change, None));
-        self.has_changed.notify_one();
-        true
+        has_room
     }
 
-    /// Adds a change and returns a receiver of its result.
+    /// Adds a change, even if there is no room.
+    pub(super) fn add_accepted(&self, change: Change) {
+        self.waiting().push(change, None);
+        self.has_changed.notify_one();
+    }
+
+    /// Adds a change, even if there is no room, and returns a receiver of its result.
     pub(super) fn add_awaited(&self, change: Change) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
-        self.waiting().changes.push_back((change, Some(done)));
+        self.waiting().push(change, Some(done));
         self.has_changed.notify_one();
         outcome
+    }
+
+    /// Whether there is room for a change of this size.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.waiting().has_room(bytes)
     }
 
     /// Ends the thread when it has made the waiting changes.
@@ -135,13 +143,18 @@ impl Queue {
             let change = match self.next() {
                 Next::Change(change) => change,
                 Next::Idle => {
-                    report("expired responses are not deleted yet", database.expire(clock.now()));
+                    if let Err(error) = database.expire(clock.now()) {
+                        tracing::warn!(%error, "expired responses are not deleted yet");
+                    }
                     tick();
                     continue;
                 }
                 Next::Closed => return,
             };
             let outcome = change.apply(&mut database, clock);
+            if let Err(error) = &outcome {
+                tracing::warn!(%error, "{}", change.loss());
+            }
             let mut waiting = self.waiting();
             waiting.bytes = waiting.bytes.saturating_sub(change.bytes());
             if let Some((_, Some(done))) = waiting.changes.pop_front() {
@@ -169,6 +182,18 @@ impl Queue {
     }
 }
 
+impl Waiting {
+    fn has_room(&self, bytes: usize) -> bool {
+        let fits = self.bytes + bytes <= MAX_BYTES || self.bytes == 0;
+        fits && self.changes.len() < MAX_WAITING
+    }
+
+    fn push(&mut self, change: Change, done: Option<oneshot::Sender<Outcome>>) {
+        self.bytes += change.bytes();
+        self.changes.push_back((change, done));
+    }
+}
+
 impl Change {
     fn bytes(&self) -> usize {
         match self {
@@ -178,24 +203,24 @@ impl Change {
     }
 
     fn apply(&self, database: &mut Database, clock: &dyn Clock) -> Outcome {
-        match self {
-            Self::Insert(owner, stored) => {
-                report("a response is not stored", database.insert(owner, stored, clock.now()));
-            }
-            Self::Touch(owner, id) => report("a use is not recorded", database.touch(owner, id, clock.now())),
-            Self::Remove(owner, id) => {
-                return database.remove(owner, id).map_err(|error| DeleteError(error.to_string()));
-            }
-            Self::Run(change) => report("a background response may be lost", database.change_run(change)),
-            Self::Settle => {}
-        }
-        Ok(true)
+        let changed = match self {
+            Self::Insert(owner, stored) => database.insert(owner, stored, clock.now()).map(|()| true),
+            Self::Touch(owner, id) => database.touch(owner, id, clock.now()).map(|()| true),
+            Self::Remove(owner, id) => database.remove(owner, id),
+            Self::Run(change) => database.change_run(change).map(|()| true),
+            Self::Settle => Ok(true),
+        };
+        changed.map_err(|error| StoreError(error.to_string()))
     }
-}
 
-/// Logs a failed change.
-fn report(what: &'static str, done: Result<(), DatabaseFailure>) {
-    if let Err(error) = done {
-        tracing::warn!(%error, "the response store can't be written: {what}");
+    /// What it means if the change can't be made.
+    fn loss(&self) -> &'static str {
+        match self {
+            Self::Insert(..) => "a response or a conversation is not stored",
+            Self::Touch(..) => "a use is not recorded",
+            Self::Remove(..) => "a response is not deleted",
+            Self::Run(_) => "the state of a background response is not stored",
+            Self::Settle => "the changes may not be made",
+        }
     }
 }

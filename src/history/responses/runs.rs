@@ -121,16 +121,19 @@ mod tests {
         assert!(store.keeps_runs());
         let (waiting, running, ended) = (run("a", Some("ann 1")), run("b", None), run("c", None));
         for run in [&waiting, &running, &ended] {
-            store.queue_run(run.clone()).await;
+            store.queue_run(run.clone()).await.unwrap();
         }
-        store.start_run(&running.owner, "b").await;
-        store.end_run(&ended.owner, "c").await;
+        store.start_run(&running.owner, "b").await.unwrap();
+        store.end_run(&ended.owner, "c").await.unwrap();
         let other = open(&path).await;
         assert!(!other.keeps_runs(), "the first process owns the runs");
-        assert_eq!(other.unfinished_runs().await, UnfinishedRuns::default());
+        assert_eq!(other.unfinished_runs().await.unwrap(), UnfinishedRuns::default());
         drop((store, other));
         let interrupted = vec![RunRecord { body: Bytes::new(), ..running }];
-        assert_eq!(open(&path).await.unfinished_runs().await, UnfinishedRuns { queued: vec![waiting], interrupted });
+        assert_eq!(
+            open(&path).await.unfinished_runs().await.unwrap(),
+            UnfinishedRuns { queued: vec![waiting], interrupted }
+        );
     }
 
     #[tokio::test]
@@ -143,8 +146,8 @@ mod tests {
         old.pragma_update(None, "user_version", 1).unwrap();
         drop(old);
         let store = open(&path).await;
-        store.queue_run(run("a", None)).await;
-        assert_eq!(store.unfinished_runs().await.queued.len(), 1);
+        store.queue_run(run("a", None)).await.unwrap();
+        assert_eq!(store.unfinished_runs().await.unwrap().queued.len(), 1);
         assert!(folder.path().join("responses.sqlite3.v1.bak").exists());
     }
 }

@@ -13,6 +13,19 @@ use serde_json::value::RawValue;
 use super::from_string;
 use super::raw_object::{RawObject, Value};
 
+/// An object with other values of these members, if it has them. The values are JSON.
+#[must_use]
+pub fn with_members(object: &str, values: &[(&str, String)]) -> String {
+    let members = RawObject::parse(object).unwrap_or_default();
+    let mut splice = Splice::new(object);
+    for (name, value) in values {
+        if let Some(old) = members.get(name) {
+            splice.replace(old, value.clone());
+        }
+    }
+    splice.text().into_owned()
+}
+
 /// A JSON document and its edits.
 #[derive(Clone, Debug)]
 pub struct Splice<'t> {

@@ -53,8 +53,8 @@ pub trait Reply: Send + 'static {
         true
     }
 
-    /// The response object with this id and creation time, if the client wants the response to run in the background.
-    fn queued_object(&self, _identity: &ResponseIdentity) -> Option<String> {
+    /// The identity of the response and its first object, if the client wants it to run in the background.
+    fn queued_object(&self, _identity: impl FnOnce() -> ResponseIdentity) -> Option<(ResponseIdentity, String)> {
         None
     }
 

@@ -8,14 +8,14 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::RawEvent;
 use super::error;
 use super::raw_event::EventMembers;
-use super::{RawEvent, to_error_response};
 use crate::command_hint::CommandHint;
 use crate::error::ProxyError;
 use crate::protocol::json::raw_object::RawObject;
-use crate::protocol::json::splice::Splice;
-use crate::protocol::openai;
+use crate::protocol::json::splice::with_members;
+use crate::protocol::{error_response, openai};
 
 /// How a response ends without a terminal event of the backend.
 #[derive(Clone, Debug)]
@@ -47,7 +47,9 @@ pub fn forced_end(object: &str, end: &ForcedEnd<'_>, sequence_number: u64, comma
     let error = |code: &str, message: &str| error::to_json(&error::InResponse { code, message });
     let (status, error) = match end {
         ForcedEnd::Cancelled => ("cancelled", "null".to_owned()),
-        ForcedEnd::Failed(cause) => ("failed", error(&openai::error::code(cause), &message(cause, commands))),
+        ForcedEnd::Failed(cause) => {
+            ("failed", error(&openai::error::code(cause), &error_response::message(cause, commands)))
+        }
         ForcedEnd::Interrupted => {
             ("failed", error("interrupted", "The proxy was stopped before the response was complete."))
         }
@@ -57,16 +59,20 @@ pub fn forced_end(object: &str, end: &ForcedEnd<'_>, sequence_number: u64, comma
     (object, event)
 }
 
-/// The final response object, if this is the data of a terminal event. `object` is the object so far, which the `error`
-/// event of the backend lacks.
+/// Whether an event of this type ends a response.
+#[must_use]
+pub fn is_terminal(kind: &str) -> bool {
+    matches!(kind, "response.completed" | "response.incomplete" | "response.failed" | "error")
+}
+
+/// The final response object, from the data of a terminal event. `object` is the object so far, which the `error` event
+/// of the backend lacks.
 #[must_use]
 pub fn final_object(data: &str, object: &str) -> Option<String> {
     let RawEvent::Event(event) = RawEvent::from(data) else { return None };
     match &*event.kind {
-        "response.completed" | "response.incomplete" | "response.failed" => {
-            Some(event.get("response")?.get().to_owned())
-        }
         "error" => Some(failed_object(&event, object)),
+        kind if is_terminal(kind) => Some(event.get("response")?.get().to_owned()),
         _ => None,
     }
 }
@@ -91,26 +97,6 @@ fn failed_object(event: &EventMembers<'_>, object: &str) -> String {
     with_members(object, &[("status", r#""failed""#.to_owned()), ("error", error)])
 }
 
-/// The message of an error, as in the body of an error response.
-fn message(error: &ProxyError, commands: CommandHint) -> String {
-    let (_, _, body) = to_error_response(error, "", commands);
-    let body = String::from_utf8_lossy(&body);
-    let inner = RawObject::parse(&body).ok().and_then(|members| members.get("error"));
-    let members = inner.and_then(|inner| RawObject::parse(inner.get()).ok());
-    members.and_then(|members| members.text("message").map(Cow::into_owned)).unwrap_or_else(|| error.to_string())
-}
-
-fn with_members(object: &str, set: &[(&str, String)]) -> String {
-    let members = RawObject::parse(object).unwrap_or_default();
-    let mut splice = Splice::new(object);
-    for (name, value) in set {
-        if let Some(old) = members.get(name) {
-            splice.replace(old, value.clone());
-        }
-    }
-    splice.text().into_owned()
-}
-
 fn event(kind: &str, object: &str, sequence_number: u64) -> Bytes {
     Bytes::from(format!(
         "event: {kind}\ndata: {{\"type\":\"{kind}\",\"response\":{object},\"sequence_number\":{sequence_number}}}\n\n"
@@ -121,7 +107,9 @@ fn event(kind: &str, object: &str, sequence_number: u64) -> Bytes {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{ForcedEnd, final_object, forced_end, has_status, is_background, queued_events, with_status};
+    use super::{
+        ForcedEnd, final_object, forced_end, has_status, is_background, is_terminal, queued_events, with_status,
+    };
     use crate::command_hint::CommandHint;
     use crate::error::Refusal;
 
@@ -160,6 +148,7 @@ mod tests {
     #[test]
     fn only_terminal_events_have_a_final_object() {
         assert_eq!(final_object(r#"{"type":"response.in_progress","response":{}}"#, QUEUED), None);
+        assert!(is_terminal("response.incomplete") && !is_terminal("response.in_progress"));
         let done = final_object(r#"{"type":"response.completed","response":{"status":"completed"}}"#, QUEUED);
         assert_eq!(done.as_deref(), Some(r#"{"status":"completed"}"#));
         let failed = final_object(r#"{"type":"error","code":"rate_limit_exceeded","message":"slow down"}"#, QUEUED);

@@ -5,8 +5,8 @@
 //! repair what the backend would reject, [`translate`] builds the request. Responses: `raw_event` reads an event's
 //! members, `event_defaults` adds missing ones, `response_echo` restores the client's values, `rebuild` builds items
 //! from deltas, [`reply`] forwards events and `ending` ends the response. A stream for a Codex client (`codex_client`)
-//! stays as it is. [`compact`] is the compaction endpoint, [`conversation`] reads the bodies of the Conversations API, [`background`] has what responses in the background
-//! need, [`socket`] is the WebSocket transport.
+//! stays as it is. [`compact`] is the compaction endpoint, [`conversation`] reads the bodies of the Conversations API,
+//! [`background`] has what responses in the background need, [`socket`] is the WebSocket transport.
 
 pub mod background;
 mod codex_client;

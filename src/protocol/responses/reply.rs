@@ -119,6 +119,12 @@ impl ResponsesReply {
         }
     }
 
+    /// The input to store with the response; empty if it isn't stored.
+    #[must_use]
+    pub fn into_stored_input(self) -> Vec<Box<RawValue>> {
+        self.store_context.map(|context| context.input).unwrap_or_default()
+    }
+
     /// The event to send on a WebSocket while the backend sends none; `None` if the client doesn't need one.
     #[must_use]
     pub fn keepalive_event(&self) -> Option<&'static str> {
@@ -326,12 +332,13 @@ impl Reply for ResponsesReply {
         self.state.failure()
     }
 
-    fn queued_object(&self, identity: &ResponseIdentity) -> Option<String> {
+    fn queued_object(&self, identity: impl FnOnce() -> ResponseIdentity) -> Option<(ResponseIdentity, String)> {
         if !self.echo.is_background {
             return None;
         }
+        let identity = identity();
         let echo = self.echo.clone().in_background(Some(identity.clone()));
-        Some(echo.restore(&RawObject::default(), &[("status", r#""queued""#)]))
+        Some((identity, echo.restore(&RawObject::default(), &[("status", r#""queued""#)])))
     }
 
     fn restarted(self) -> Self {

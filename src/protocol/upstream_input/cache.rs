@@ -17,7 +17,8 @@ const PREFIX_BYTES: usize = 64 * 1024;
 /// The longest key, or id in a header, that the backend accepts, in characters.
 pub const MAX_CHARS: usize = 64;
 
-const SESSION_HEADERS: [&str; 4] = ["session-id", "session_id", "x-session-id", "x-session-affinity"];
+/// The headers that name a client's session, in order of precedence.
+pub const SESSION_HEADERS: [&str; 4] = ["session-id", "session_id", "x-session-id", "x-session-affinity"];
 
 const REMINDER_OPEN: &str = "<system-reminder>";
 const REMINDER_CLOSE: &str = "</system-reminder>";

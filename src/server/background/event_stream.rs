@@ -16,27 +16,51 @@ use super::run::{NextEvents, Run};
 use crate::error::{ProxyError, Refusal};
 use crate::protocol::Dialect as _;
 use crate::protocol::responses::Responses;
+use crate::protocol::responses::background::queued_events;
 use crate::server::http_response::stream_response;
 
 const KEEPALIVE: &[u8] = b": keepalive\n\n";
+const LOST_CODE: &str = "events_unavailable";
+const LOST: &str = "the events of this response are no longer in memory; retrieve it without 'stream'";
+const HANDED_OVER: &str =
+    "the proxy is stopping and runs this response when it has started again; retrieve it by its id then";
 
 /// A client that follows a run.
 struct Follower {
     run: Arc<Run>,
     changes: watch::Receiver<()>,
+    /// Sent before the recorded events.
+    first: Option<Bytes>,
     /// The number of the next event to send.
     next: u64,
     keepalive: Option<Duration>,
     has_ended: bool,
 }
 
+/// Where a stream begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start<'o> {
+    /// With the events of a response that was just created with this object.
+    Created(&'o str),
+    /// With the event of this number.
+    At(u64),
+}
+
 impl BackgroundRuns {
-    /// Streams the events of a run from this number on. Ends after its last event.
-    pub(super) fn follow(&self, run: &Arc<Run>, from: u64) -> Response {
+    /// Streams the events of a run. Ends after its last event.
+    pub(super) fn follow(&self, run: &Arc<Run>, start: Start<'_>) -> Response {
+        let (first, next) = match start {
+            Start::Created(object) => {
+                let events = queued_events(object);
+                (Some(Bytes::from(events.concat())), events.len() as u64)
+            }
+            Start::At(number) => (None, number),
+        };
         let follower = Follower {
             run: Arc::clone(run),
             changes: run.changes(),
-            next: from,
+            first,
+            next,
             keepalive: self.handler.limits.keepalive,
             has_ended: false,
         };
@@ -50,6 +74,9 @@ impl BackgroundRuns {
 
 impl Follower {
     async fn next_chunk(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
         loop {
             self.changes.mark_unchanged();
             match self.run.events_from(self.next) {
@@ -59,9 +86,13 @@ impl Follower {
                     return Some(chunk);
                 }
                 NextEvents::Ended => return None,
+                NextEvents::HandedOver => {
+                    self.has_ended = true;
+                    return Some(error_event("interrupted", HANDED_OVER, self.next));
+                }
                 NextEvents::Lost => {
                     self.has_ended = true;
-                    return Some(lost_event(self.next));
+                    return Some(error_event(LOST_CODE, LOST, self.next));
                 }
                 NextEvents::Pending => {}
             }
@@ -76,18 +107,13 @@ impl Follower {
 
 /// The refusal of a stream whose events are no longer recorded.
 pub(super) fn lost() -> ProxyError {
-    Refusal::coded("events_unavailable", "stream", lost_message())
+    Refusal::coded(LOST_CODE, "stream", LOST)
 }
 
-fn lost_message() -> &'static str {
-    "the events of this response are no longer in memory; retrieve it without 'stream'"
-}
-
-/// The last event of a stream whose further events are not recorded.
-fn lost_event(sequence_number: u64) -> Bytes {
-    let message = lost_message();
+/// The last event of a stream that ends before its response does.
+fn error_event(code: &str, message: &str, sequence_number: u64) -> Bytes {
     Bytes::from(format!(
-        "event: error\ndata: {{\"type\":\"error\",\"code\":\"events_unavailable\",\"message\":\"{message}\",\"param\":null,\
+        "event: error\ndata: {{\"type\":\"error\",\"code\":\"{code}\",\"message\":\"{message}\",\"param\":null,\
          \"sequence_number\":{sequence_number}}}\n\n"
     ))
 }

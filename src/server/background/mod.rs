@@ -11,12 +11,13 @@
 
 mod driver;
 mod event_stream;
+mod recovery;
 mod request;
 mod run;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::response::Response;
 use bytes::Bytes;
@@ -31,17 +32,20 @@ use super::handler::Handler;
 use super::http_response::{json_response, with_warnings};
 use super::listen::Shutdown;
 use super::request_log::{RequestId, RequestRecord};
-use super::response_store::ResponseStore;
+use super::response_store::{ResponseStore, with_ids};
 use crate::budget::{ByteBudget, Reservation};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, unix_seconds};
+use crate::command_hint;
 use crate::error::ProxyError;
-use crate::history::{ResponseOwner, ResponseRecord, RunRecord};
+use crate::history::{Item, ResponseOwner, ResponseRecord};
 use crate::protocol::responses::Responses;
-use crate::protocol::responses::background::{ForcedEnd, has_status};
+use crate::protocol::responses::background::{ForcedEnd, has_status, queued_events};
 use crate::protocol::stored_refs::ResponseIdentity;
-use crate::protocol::{Dialect, Mode, Warnings};
+use crate::protocol::{Dialect as _, Mode, Warnings};
 use driver::Job;
-use request::StoredRequest;
+use event_stream::Start;
+use request::{QueuedRequest, StoredRequest};
+use run::Recorded;
 pub(super) use run::Run;
 
 /// Maximum number of responses that wait or run, and of ended ones whose events are kept.
@@ -54,6 +58,9 @@ const EVENTS_DIVISOR: usize = 4;
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 type Key = (ResponseOwner, String);
+
+/// Resolves when a response is written to the disk, or can't be.
+type Written = oneshot::Receiver<Result<(), ProxyError>>;
 
 /// The responses in the background.
 #[derive(Debug)]
@@ -100,14 +107,14 @@ impl BackgroundRuns {
 
     /// The identity of a new response.
     pub(super) fn identity() -> ResponseIdentity {
-        let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let created_at = unix_seconds(SystemClock.now());
         ResponseIdentity { id: format!("resp_{}", Uuid::new_v4().simple()), created_at }
     }
 
     /// Starts a response, and responds with its object, or with its events.
     ///
     /// # Errors
-    /// [`ProxyError::Busy`] if too many wait.
+    /// [`ProxyError::Busy`] if too many wait; if there isn't enough memory, or the disk can't be written.
     pub(super) fn start(self: Arc<Self>, new: NewRun<'_>) -> BoxFuture<'_, Result<Response, ProxyError>> {
         // A type with a name: the task that this spawns contains the future that calls this.
         async move { self.create(new).await }.boxed()
@@ -116,36 +123,48 @@ impl BackgroundRuns {
     async fn create(self: &Arc<Self>, new: NewRun<'_>) -> Result<Response, ProxyError> {
         let NewRun { identity, object, mode, warnings, parts, body, mut memory, store, mut record } = new;
         memory.end_work();
+        // What was loaded to translate the request is dropped. The response object is as large as its instructions.
+        let buffered_bytes = body.len() + object.len() + store.locked_bytes();
+        if let Err(error) = memory.set_buffered(buffered_bytes).await {
+            note_refusal(&mut record, &error);
+            return Err(error);
+        }
         record.return_to_queue();
         let request = StoredRequest::of(parts);
         let id = RequestId::of(parts);
         let job = Job { request, request_id: id, identity, body, memory, store, record, stored: Stored::No };
         let (run, written) = self.enqueue(job, object.clone()).await?;
         // The task continues if this future is dropped. It always sends, unless it panics.
-        let _ = written.await;
+        written.await.unwrap_or(Err(ProxyError::Internal))?;
         let response = match mode {
-            Mode::Stream => self.follow(&run, 0),
+            // The first events name the id, so the client gets them even if the events are lost meanwhile.
+            Mode::Stream => self.follow(&run, Start::Created(&object)),
             Mode::Document => json_response(http::StatusCode::OK, Bytes::from(object)),
         };
         Ok(with_warnings(response, &warnings))
     }
 
-    /// Registers a response and spawns its task. The receiver resolves when the response is written to the disk.
-    async fn enqueue(
-        self: &Arc<Self>,
-        job: Job,
-        object: String,
-    ) -> Result<(Arc<Run>, oneshot::Receiver<()>), ProxyError> {
+    /// Registers a response and spawns its task. The receiver resolves when it is written to the disk, or
+    /// can't be.
+    async fn enqueue(self: &Arc<Self>, mut job: Job, object: String) -> Result<(Arc<Run>, Written), ProxyError> {
         let (owner, id) = (job.store.owner().clone(), job.identity.id.clone());
-        let run = Arc::new(Run::new(owner.clone(), id.clone(), object, self.event_memory.reserve()));
+        let first_events = queued_events(&object);
+        let request = QueuedRequest { head: job.request.clone(), body: job.body.clone() };
+        let run = Run::new(owner.clone(), id.clone(), object, Some(request), self.event_memory.reserve());
+        let run = Arc::new(run);
         {
             let mut registry = self.registry();
             registry.prune();
-            if registry.runs.len() - registry.ended.len() >= MAX_RUNS {
+            if registry.runs.len().saturating_sub(registry.ended.len()) >= MAX_RUNS {
                 let what = "responses wait or run in the background, which is the maximum";
-                return Err(ProxyError::Busy { running: MAX_RUNS, what, retry_after: RETRY_AFTER });
+                let error = ProxyError::Busy { running: MAX_RUNS, what, retry_after: RETRY_AFTER };
+                note_refusal(&mut job.record, &error);
+                return Err(error);
             }
             registry.runs.insert((owner, id), Arc::clone(&run));
+        }
+        for event in first_events {
+            self.record(&run, &event);
         }
         let mut slot = Box::pin(maybe_done(Arc::clone(&self.slots).acquire_owned()));
         // Takes the place in the queue now: tasks may be polled in any order.
@@ -163,77 +182,63 @@ impl BackgroundRuns {
         registry.runs.get(&(owner.clone(), id.to_owned())).cloned()
     }
 
-    /// Streams the events of a run from this number on.
+    /// The events of a run from this number on; without one, its response object, unless the response store has it.
     ///
     /// # Errors
     /// If the events are no longer recorded.
-    pub(super) fn stream(&self, run: &Arc<Run>, from: u64) -> Result<Response, ProxyError> {
-        if !run.has_events() {
-            return Err(event_stream::lost());
-        }
-        Ok(with_run_warnings(self.follow(run, from), run))
+    pub(super) fn show(&self, run: &Arc<Run>, from: Option<u64>) -> Result<Option<Response>, ProxyError> {
+        let shown = match from {
+            None => run.object().map(|object| json_response(http::StatusCode::OK, Bytes::from(object))),
+            Some(_) if !run.has_events() => return Err(event_stream::lost()),
+            Some(from) => Some(self.follow(run, Start::At(from))),
+        };
+        Ok(shown.map(|response| with_run_warnings(response, run)))
     }
 
-    /// Responds with the response object of a run; `None` if the response store has it.
-    pub(super) fn show(run: &Run) -> Option<Response> {
-        let response = json_response(http::StatusCode::OK, Bytes::from(run.object()?));
-        Some(with_run_warnings(response, run))
-    }
-
-    /// Cancels a response, and returns its object; `None` if the response store has it. Does nothing if it has ended.
-    pub(super) fn cancel(run: &Run) -> Option<String> {
-        run.force_end(&ForcedEnd::Cancelled);
+    /// Cancels a response, and returns its object, unless the response store has it. Does nothing if it has ended.
+    pub(super) async fn cancel(&self, run: &Run) -> Option<String> {
+        self.force_end(run, &ForcedEnd::Cancelled);
         run.cancel.cancel();
-        run.object()
+        let object = run.object();
+        if run.is_handed_over() {
+            // Its task has ended. Without this, the next process would run it.
+            self.settle(run).await;
+        }
+        object
     }
 
     /// Cancels a response and forgets it. The response store may still have it.
-    pub(super) fn remove(&self, run: &Run) {
+    pub(super) async fn delete(&self, run: &Run) {
+        self.remove(run);
+        self.cancel(run).await;
+    }
+
+    /// Forgets a response.
+    fn remove(&self, run: &Run) {
+        let mut registry = self.registry();
         run.mark_deleted();
-        Self::cancel(run);
-        self.registry().remove(&(run.owner.clone(), run.id.clone()));
+        registry.remove(&(run.owner.clone(), run.id.clone()));
     }
 
-    /// Ends the responses that were running when an earlier process ended, and queues those that were waiting.
-    pub(super) async fn recover(self: &Arc<Self>) {
-        let history = &self.handler.services.history;
-        let unfinished = history.unfinished_runs().await;
-        for run in &unfinished.interrupted {
-            if history.find(&run.owner, &run.id).await.is_none() {
-                let ended =
-                    Run::new(run.owner.clone(), run.id.clone(), run.object.clone(), self.event_memory.reserve());
-                ended.force_end(&ForcedEnd::Interrupted);
-                history.insert(&run.owner, ended_record(&ended, ended.object().unwrap_or_default()));
-            }
-            history.end_run(&run.owner, &run.id).await;
-        }
-        for run in unfinished.queued {
-            self.requeue(run).await;
-        }
+    /// The input of a response, by translating its request again. Empty if the response store has it.
+    ///
+    /// # Errors
+    /// If the request is no longer valid, for example because the response that it continues has expired.
+    pub(super) async fn input(&self, run: &Run) -> Result<Vec<Item>, ProxyError> {
+        let Some(QueuedRequest { head, body }) = run.request() else { return Ok(Vec::new()) };
+        let services = &self.handler.services;
+        let (id, live) = (RequestId::fresh(), Arc::clone(&services.live.borrow()));
+        // The input doesn't depend on the key.
+        let parts = head.authorized(&id, &run.owner, &live).unwrap_or_else(|_| head.head(&id));
+        let mut store = ResponseStore::of_owner(&services.history, run.owner.clone()).for_reading();
+        let (models, mut memory) = (services.models(&parts.headers), self.handler.state.memory.reserve());
+        let planned = self.handler.plan(&parts, &body, &models, &mut store, &mut memory).await?;
+        Ok(with_ids(planned.plan.reply.into_stored_input()))
     }
 
-    async fn requeue(self: &Arc<Self>, run: RunRecord) {
-        let Some(request) = StoredRequest::of_record(&run) else {
-            tracing::warn!("a background response of an earlier process can't be read");
-            return;
-        };
-        let request_id = RequestId::fresh();
-        let mut record = RequestRecord::new(Responses::NAME, &request_id, &self.handler.state);
-        let live = Arc::clone(&self.handler.services.live.borrow());
-        // A key that no longer exists is an error when the request runs.
-        let parts = request.authorized(&request_id, &run.owner, &live).unwrap_or_else(|_| request.head(&request_id));
-        record.register(&request_id, &parts);
-        record.return_to_queue();
-        let mut memory = self.handler.state.memory.reserve();
-        // The earlier process had enough memory. If this one has less, the request is refused when it runs.
-        memory.try_set_buffered(run.body.len());
-        let store = ResponseStore::of_owner(&self.handler.services.history, run.owner);
-        let created_at = created_at(&run.object);
-        let identity = ResponseIdentity { id: run.id, created_at };
-        let job = Job { request, request_id, identity, body: run.body, memory, store, record, stored: Stored::Yes };
-        if let Err(error) = self.enqueue(job, run.object).await {
-            tracing::warn!(error = error.loggable(), "a background response of an earlier process isn't run");
-        }
+    /// An empty reservation of the memory for requests.
+    pub(super) fn reserve_memory(&self) -> Reservation {
+        self.handler.state.memory.reserve()
     }
 
     /// Keeps the events of a run that has ended.
@@ -246,11 +251,28 @@ impl BackgroundRuns {
         }
     }
 
-    /// Records an event. If there isn't enough memory, evicts the events of ended runs, the oldest first.
+    /// Records an event.
     fn record(&self, run: &Run, event: &Bytes) {
-        while !run.record(event) {
-            if !self.registry().evict_events() {
-                return run.lose(event);
+        self.make_room(run, || run.record(event));
+    }
+
+    /// Ends a run without a terminal event of the backend. Does nothing if it has ended.
+    fn force_end(&self, run: &Run, end: &ForcedEnd<'_>) {
+        self.make_room(run, || run.force_end(end));
+    }
+
+    /// Repeats a change until its event is recorded. If there isn't enough memory, evicts the events of ended runs, the
+    /// oldest first; if that can't be enough, stops recording the events of this run.
+    fn make_room(&self, run: &Run, change: impl Fn() -> Recorded) {
+        loop {
+            let can_fit = match change() {
+                Recorded::Yes => return,
+                Recorded::Full => true,
+                Recorded::TooLarge => false,
+            };
+            if !can_fit || !self.registry().evict_events() {
+                tracing::warn!("the events of a background response don't fit into memory; it continues");
+                run.forget_events();
             }
         }
     }
@@ -288,16 +310,16 @@ enum Stored {
     No,
 }
 
-/// What is stored of a run that the handler hasn't stored: its response object.
-fn ended_record(run: &Run, response: String) -> ResponseRecord {
-    ResponseRecord {
-        id: run.id.clone(),
-        input: Vec::new(),
-        output: Vec::new(),
-        response,
-        cache_key: String::new(),
-        account: None,
-    }
+/// What is stored of a response that has no output.
+fn ended_record(id: &str, object: String, input: Vec<Item>) -> ResponseRecord {
+    let (output, cache_key) = (Vec::new(), String::new());
+    ResponseRecord { id: id.to_owned(), input, output, response: object, cache_key, account: None }
+}
+
+/// Records that a request is refused before it is queued.
+fn note_refusal(record: &mut RequestRecord, error: &ProxyError) {
+    let (status, ..) = Responses::to_error_response(error, "", command_hint::current());
+    record.set_refused(status, error);
 }
 
 /// Adds the warnings that the response would have had in the foreground.
@@ -311,12 +333,4 @@ pub(super) fn with_run_warnings(mut response: Response, run: &Run) -> Response {
 /// Whether the handler has stored a response with this object.
 fn is_stored_by_handler(object: &str) -> bool {
     has_status(object, "completed") || has_status(object, "incomplete")
-}
-
-fn created_at(object: &str) -> u64 {
-    #[derive(serde::Deserialize)]
-    struct Created {
-        created_at: u64,
-    }
-    serde_json::from_str::<Created>(object).map_or(0, |created| created.created_at)
 }

@@ -1,5 +1,7 @@
 //! The request of a response in the background, in a form that can be stored and sent later.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::request::Parts;
@@ -8,11 +10,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ProxyError;
 use crate::history::{ResponseOwner, RunRecord};
+use crate::protocol::Dialect as _;
 use crate::protocol::codex::lite;
+use crate::protocol::responses::Responses;
+use crate::protocol::upstream_input::cache::SESSION_HEADERS;
 use crate::server::internal_request::attach_owner;
 use crate::server::paths::PathModel;
 use crate::server::request_log::RequestId;
 use crate::server::{LiveSettings, account};
+
+/// A request that waits or runs.
+#[derive(Clone, Debug)]
+pub(super) struct QueuedRequest {
+    pub(super) head: StoredRequest,
+    pub(super) body: Bytes,
+}
 
 /// The parts of a request that its response depends on, without its body. Has no credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +37,10 @@ pub(super) struct StoredRequest {
 impl StoredRequest {
     pub(super) fn of(parts: &Parts) -> Self {
         let lite = lite::HEADER;
-        let names = [account::HEADER, "originator", USER_AGENT.as_str(), lite.as_str()];
+        let own = [account::HEADER, "originator", USER_AGENT.as_str(), lite.as_str()];
+        let forwarded = Responses::forwarded_headers(&parts.headers).unwrap_or_default();
+        let forwarded = forwarded.keys().map(HeaderName::as_str);
+        let names: BTreeSet<&str> = own.into_iter().chain(SESSION_HEADERS).chain(forwarded).collect();
         let value = |name: &str| Some((name.to_owned(), parts.headers.get(name)?.to_str().ok()?.to_owned()));
         Self {
             headers: names.into_iter().filter_map(value).collect(),

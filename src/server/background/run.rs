@@ -7,10 +7,11 @@ use http::HeaderValue;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::request::QueuedRequest;
 use crate::budget::Reservation;
 use crate::command_hint;
 use crate::history::ResponseOwner;
-use crate::protocol::responses::background::{ForcedEnd, forced_end, queued_events, with_status};
+use crate::protocol::responses::background::{ForcedEnd, forced_end, with_status};
 use crate::server::response_stream::CHUNK_BYTES;
 
 /// A response in the background, from its creation until an hour after its end.
@@ -27,8 +28,10 @@ pub(in crate::server) struct Run {
 
 #[derive(Debug)]
 struct RunState {
-    /// The current response object; `None` once the response store has the final one.
+    /// The current response object; `None` once the response store has it.
     object: Option<String>,
+    /// The request; `None` once the response store has its input.
+    request: Option<QueuedRequest>,
     /// The value of `x-proxy-warnings` that the response would have had in the foreground.
     warnings: Option<HeaderValue>,
     progress: Progress,
@@ -37,6 +40,8 @@ struct RunState {
     /// The encoded events; `None` if they didn't fit into memory or were evicted.
     events: Option<RecordedEvents>,
     is_deleted: bool,
+    /// The process stops before the response could run, and the next one is to run it.
+    is_handed_over: bool,
 }
 
 /// Whether the response has ended.
@@ -53,6 +58,17 @@ struct RecordedEvents {
     memory: Reservation,
 }
 
+/// Whether an event was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// It was, or the run doesn't record events anymore.
+    Yes,
+    /// The events of other runs use the memory that it needs. Nothing was changed.
+    Full,
+    /// With it, the events of this run exceed the whole memory for events. Nothing was changed.
+    TooLarge,
+}
+
 /// The events of a run from some number on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextEvents {
@@ -62,6 +78,8 @@ pub(super) enum NextEvents {
     Pending,
     /// There are none, and the run has ended.
     Ended,
+    /// There are none, since the process stops. The next one will run the response.
+    HandedOver,
     /// The events are no longer recorded.
     Lost,
 }
@@ -71,39 +89,41 @@ const EVENT_BYTES: usize = 64;
 
 impl Run {
     /// A run with this response object, which is queued. `memory` is for its events.
-    pub(super) fn new(owner: ResponseOwner, id: String, object: String, memory: Reservation) -> Self {
-        let first_events = queued_events(&object);
+    pub(super) fn new(
+        owner: ResponseOwner,
+        id: String,
+        object: String,
+        request: Option<QueuedRequest>,
+        memory: Reservation,
+    ) -> Self {
         let state = RunState {
+            request,
             warnings: None,
             progress: Progress::Open,
             next_number: 0,
             events: Some(RecordedEvents { events: Vec::new(), bytes: 0, memory }),
             is_deleted: false,
+            is_handed_over: false,
             object: Some(object),
         };
-        let run = Self {
-            owner,
-            id,
-            cancel: CancellationToken::new(),
-            state: Mutex::new(state),
-            changed: watch::Sender::new(()),
-        };
-        for event in first_events {
-            if !run.record(&event) {
-                run.lose(&event);
-            }
-        }
-        run
+        let (cancel, changed) = (CancellationToken::new(), watch::Sender::new(()));
+        Self { owner, id, cancel, state: Mutex::new(state), changed }
     }
 
-    /// The current response object; `None` once the response store has the final one.
+    /// The current response object; `None` if the response has ended and the response store has it.
     pub(super) fn object(&self) -> Option<String> {
         self.state().object.clone()
     }
 
-    /// Releases the response object, which the response store has now.
-    pub(super) fn release_object(&self) {
-        self.state().object = None;
+    /// The request, to read its input; `None` if the response has ended and the response store has it.
+    pub(super) fn request(&self) -> Option<QueuedRequest> {
+        self.state().request.clone()
+    }
+
+    /// Drops what the response store has: the response object and the input.
+    pub(super) fn release(&self) {
+        let mut state = self.state();
+        (state.object, state.request) = (None, None);
     }
 
     pub(super) fn warnings(&self) -> Option<HeaderValue> {
@@ -120,8 +140,8 @@ impl Run {
         state.object = state.object.as_deref().map(|object| with_status(object, "in_progress"));
     }
 
-    pub(in crate::server) fn is_ended(&self) -> bool {
-        self.state().progress == Progress::Ended
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.state().is_handed_over
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -137,22 +157,22 @@ impl Run {
         self.state().events.is_some()
     }
 
-    /// Records an event. Returns whether there was memory for it. Ignores events after the end.
-    pub(super) fn record(&self, event: &Bytes) -> bool {
-        let is_recorded = self.state().record(event);
+    /// Records an event. Ignores events after the end.
+    pub(super) fn record(&self, event: &Bytes) -> Recorded {
+        let recorded = self.state().record(event);
         self.notify();
-        is_recorded
+        recorded
     }
 
-    /// Stops recording, for lack of memory for this event.
-    pub(super) fn lose(&self, event: &Bytes) {
-        self.state().lose(event);
-        self.notify();
-    }
-
-    /// Deletes the recorded events. Returns whether there were any.
+    /// Deletes the recorded events, and records no further ones. Returns whether there were any.
     pub(super) fn forget_events(&self) -> bool {
-        let had_events = self.state().events.take().is_some();
+        let mut state = self.state();
+        let had_events = state.events.take().is_some();
+        if state.progress == Progress::Ended {
+            // Its size was that of the last event.
+            state.object = None;
+        }
+        drop(state);
         self.notify();
         had_events
     }
@@ -167,34 +187,32 @@ impl Run {
         self.notify();
     }
 
-    /// Ends the run without a terminal event of the backend. Does nothing if it has ended.
-    pub(super) fn force_end(&self, end: &ForcedEnd<'_>) {
+    /// Ends the run without a terminal event of the backend, if its last event can be recorded. Does nothing if it has
+    /// ended.
+    pub(super) fn force_end(&self, end: &ForcedEnd<'_>) -> Recorded {
         let mut state = self.state();
-        if state.progress == Progress::Open
-            && let Some(object) = &state.object
-        {
+        let mut recorded = Recorded::Yes;
+        if state.progress == Progress::Open {
+            let object = state.object.as_deref().unwrap_or_default();
             let (object, event) = forced_end(object, end, state.next_number, command_hint::current());
-            if !state.record(&event) {
-                state.lose(&event);
+            recorded = state.record(&event);
+            if recorded == Recorded::Yes {
+                (state.progress, state.object) = (Progress::Ended, Some(object));
             }
-            (state.progress, state.object) = (Progress::Ended, Some(object));
         }
         drop(state);
         self.notify();
+        recorded
     }
 
-    /// Ends the streams of the run, which a later process will start.
-    pub(super) fn close(&self) {
-        self.state().progress = Progress::Ended;
-        self.notify();
-    }
-
-    /// Adds a terminating mark that isn't an event, such as `[DONE]`, to the last event.
-    pub(super) fn append_to_last(&self, mark: &Bytes) {
+    /// Ends the streams of the run, which a later process will start. Returns whether it was still open.
+    pub(super) fn hand_over(&self) -> bool {
         let mut state = self.state();
-        if let Some(last) = state.events.as_mut().and_then(|recorded| recorded.events.last_mut()) {
-            *last = [last.as_ref(), mark].concat().into();
-        }
+        state.is_handed_over = state.progress == Progress::Open;
+        let is_handed_over = state.is_handed_over;
+        drop(state);
+        self.notify();
+        is_handed_over
     }
 
     /// The events from this number on, up to the size of a chunk.
@@ -213,6 +231,7 @@ impl Run {
         }
         match state.progress {
             _ if next > number => NextEvents::Some(chunk.freeze(), next),
+            Progress::Open if state.is_handed_over => NextEvents::HandedOver,
             Progress::Open => NextEvents::Pending,
             Progress::Ended => NextEvents::Ended,
         }
@@ -233,25 +252,23 @@ impl Run {
 }
 
 impl RunState {
-    fn record(&mut self, event: &Bytes) -> bool {
+    fn record(&mut self, event: &Bytes) -> Recorded {
         if self.progress == Progress::Ended {
-            return true;
+            return Recorded::Yes;
         }
         if let Some(recorded) = &mut self.events {
             let bytes = recorded.bytes + event.len() + EVENT_BYTES;
-            if bytes > recorded.memory.limit_bytes() || !recorded.memory.try_set_buffered(bytes) {
-                return false;
+            if bytes > recorded.memory.limit_bytes() {
+                return Recorded::TooLarge;
+            }
+            if !recorded.memory.try_set_buffered(bytes) {
+                return Recorded::Full;
             }
             recorded.bytes = bytes;
             recorded.events.push(event.clone());
         }
         self.next_number += 1;
-        true
-    }
-
-    fn lose(&mut self, event: &Bytes) {
-        tracing::warn!(bytes = event.len(), "the events of a background response don't fit into memory; it continues");
-        (self.events, self.next_number) = (None, self.next_number + 1);
+        Recorded::Yes
     }
 }
 
@@ -261,17 +278,21 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{NextEvents, Run};
+    use super::{NextEvents, Recorded, Run};
     use crate::budget::ByteBudget;
     use crate::history::ResponseOwner;
-    use crate::protocol::responses::background::{ForcedEnd, has_status};
+    use crate::protocol::responses::background::{ForcedEnd, has_status, queued_events};
 
     const OBJECT: &str = r#"{"id":"resp_1","status":"queued","error":null}"#;
 
     fn run(memory_bytes: usize) -> (Run, Arc<ByteBudget>) {
         let budget = Arc::new(ByteBudget::new(memory_bytes));
         let owner = ResponseOwner::default();
-        (Run::new(owner, "resp_1".to_owned(), OBJECT.to_owned(), budget.reserve()), budget)
+        let run = Run::new(owner, "resp_1".to_owned(), OBJECT.to_owned(), None, budget.reserve());
+        for event in queued_events(OBJECT) {
+            assert_eq!(run.record(&event), Recorded::Yes);
+        }
+        (run, budget)
     }
 
     #[test]
@@ -280,7 +301,7 @@ mod tests {
         let NextEvents::Some(first, 2) = run.events_from(0) else { panic!("two events") };
         assert!(first.starts_with(b"event: response.created\n"));
         assert_eq!(run.events_from(2), NextEvents::Pending);
-        assert!(run.record(&Bytes::from_static(b"event: x\n\n")));
+        assert_eq!(run.record(&Bytes::from_static(b"event: x\n\n")), Recorded::Yes);
         assert_eq!(run.events_from(2), NextEvents::Some(Bytes::from_static(b"event: x\n\n"), 3));
         run.end("{}".to_owned());
         assert_eq!((run.events_from(3), run.object().as_deref()), (NextEvents::Ended, Some("{}")));
@@ -291,9 +312,9 @@ mod tests {
     #[test]
     fn the_first_end_counts() {
         let (run, _budget) = run(10_000);
-        run.force_end(&ForcedEnd::Cancelled);
+        assert_eq!(run.force_end(&ForcedEnd::Cancelled), Recorded::Yes);
         run.end("{}".to_owned());
-        run.force_end(&ForcedEnd::Interrupted);
+        assert_eq!(run.force_end(&ForcedEnd::Interrupted), Recorded::Yes);
         assert!(has_status(&run.object().unwrap(), "cancelled"));
         assert!(matches!(run.events_from(2), NextEvents::Some(_, 3)));
     }
@@ -301,11 +322,15 @@ mod tests {
     #[test]
     fn events_that_dont_fit_are_reported_as_lost_and_release_their_memory() {
         let (run, budget) = run(1000);
-        let large = Bytes::from(vec![b'x'; 1000]);
-        assert!(!run.record(&large) && run.has_events());
-        run.lose(&large);
+        let (large, end) = (Bytes::from(vec![b'x'; 1000]), ForcedEnd::Interrupted);
+        assert_eq!(run.record(&large), Recorded::TooLarge);
+        let mut other = budget.reserve();
+        assert!(run.has_events() && other.try_set_buffered(1000 - budget.used_bytes()));
+        assert_eq!((run.force_end(&end), run.events_from(2)), (Recorded::Full, NextEvents::Pending));
+        drop(other);
+        assert!(run.forget_events());
         assert_eq!((run.events_from(0), budget.used_bytes()), (NextEvents::Lost, 0));
-        run.force_end(&ForcedEnd::Interrupted);
+        assert_eq!(run.force_end(&end), Recorded::Yes);
         assert!(has_status(&run.object().unwrap(), "failed") && !run.forget_events());
     }
 }

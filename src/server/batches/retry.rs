@@ -54,6 +54,7 @@ fn cause(error: &ProxyError) -> FailureCause {
         | ProxyError::MemoryFull { .. }
         | ProxyError::Reserved(_)
         | ProxyError::ShuttingDown
+        | ProxyError::StoreFailed { .. }
         | ProxyError::Unreachable { .. } => FailureCause::Circumstances,
         ProxyError::Internal
         | ProxyError::Silent { .. }

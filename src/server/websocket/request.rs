@@ -1,19 +1,17 @@
 //! Handles one request of a WebSocket, up to the frames of its response.
 
-use std::sync::Arc;
-use std::time::UNIX_EPOCH;
-
 use bytes::Bytes;
 use futures_util::future::Either;
 use futures_util::stream::{BoxStream, Iter};
 use futures_util::{FutureExt, StreamExt};
 use http::request::Parts;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::control::{ControlQueue, ControlledReply};
 use super::{ConnectionCache, Text, WebSocketHandler};
 use crate::budget::Reservation;
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{Clock as _, SystemClock, unix_seconds};
 use crate::command_hint;
 use crate::error::{ProxyError, Reason, Refusal};
 use crate::protocol::files::inputs;
@@ -168,7 +166,7 @@ impl SocketRequest {
         let PlannedRequest { plan, .. } =
             warmup_handler.plan(&self.parts, body, &models, &mut store, &mut memory).await?;
         record.set_model(&plan.upstream.model, Mode::Stream);
-        let created_at = SystemClock.now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let created_at = unix_seconds(SystemClock.now());
         let events = warmup_events(&id.0.replacen("req_", "resp_", 1), created_at, &plan.upstream.model);
         let mut processor = ReplyProcessor { reply: plan.reply, replay: None, store, billed: None };
         for event in &events {

@@ -116,9 +116,9 @@ const checks = {
   },
 
   async "a bad request names the parameter"() {
-    await assert.rejects(create({ input: "Hello", background: true }), (error) => {
+    await assert.rejects(create({ input: "Hello", prompt: { id: "pmpt_1" } }), (error) => {
       assert.ok(error instanceof OpenAI.BadRequestError, String(error));
-      assert.equal(error.param, "background");
+      assert.equal(error.param, "prompt");
       return true;
     });
   },
