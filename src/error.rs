@@ -267,15 +267,12 @@ pub struct Reserve {
 impl fmt::Display for Reserve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, allowed_percent, window, used_percent, resets_at, .. } = self;
-        let setting = match key {
-            Some(key) => {
-                write!(f, "the client key '{key}' is served")?;
-                "keys.window_percent"
-            }
-            None => {
-                write!(f, "batches run")?;
-                "batch.window_percent"
-            }
+        let setting = if let Some(key) = key {
+            write!(f, "the client key '{key}' is served")?;
+            "keys.window_percent"
+        } else {
+            write!(f, "batches run")?;
+            "batch.window_percent"
         };
         write!(
             f,

@@ -56,13 +56,12 @@ impl<D: Dialect> Handler<D> {
         for FileInput { param, id } in wanted {
             let known = contents.get(id).map(|content: &FileContent| content.bytes.len() as u64);
             let mut opened = None;
-            let bytes = match known {
-                Some(bytes) => bytes,
-                None => {
-                    let found = self.services.files.open(&owner, id).await;
-                    let found = found.map_err(|error| failed(&error, "File", id, param))?;
-                    opened.insert(found).0.bytes
-                }
+            let bytes = if let Some(bytes) = known {
+                bytes
+            } else {
+                let found = self.services.files.open(&owner, id).await;
+                let found = found.map_err(|error| failed(&error, "File", id, param))?;
+                opened.insert(found).0.bytes
             };
             length = length.saturating_add(inputs::encoded_bytes(bytes));
             if length > limit_bytes {

@@ -164,7 +164,8 @@ impl FileStore {
     /// Adds a batch.
     ///
     /// # Errors
-    /// [`FileError::NotFound`] if its input file doesn't exist; [`FileError::TooManyBatches`]; or if the database fails.
+    /// [`FileError::NotFound`] if its input file doesn't exist; [`FileError::TooManyBatches`]; or if the database
+    /// fails.
     pub async fn create_batch(&self, owner: &ResponseOwner, batch: NewBatch) -> Result<BatchRecord, FileError> {
         let owner = owner.column();
         self.run(move |shared| {

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
+use crate::clock::SystemClock;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SETTINGS: FileSettings = FileSettings { max_bytes: 1000, lifetime: Duration::from_secs(24 * 3600) };
@@ -289,10 +290,10 @@ async fn files_that_killed_processes_left_are_deleted_and_an_upload_in_progress_
     for abandoned in ["file-3", ".file-3-x7.tmp"] {
         std::fs::write(root.join(abandoned), b"z").unwrap();
     }
-    *clock.0.lock().unwrap() = SystemTime::now();
+    *clock.0.lock().unwrap() = SystemClock.now();
     store.0.delete_orphans().unwrap();
     assert!(root.join("file-3").exists(), "another process may be writing it");
-    *clock.0.lock().unwrap() = SystemTime::now() + HOUR;
+    *clock.0.lock().unwrap() = SystemClock.now() + HOUR;
     store.0.delete_orphans().unwrap();
     assert!(!root.join("file-3").exists() && !root.join(".file-3-x7.tmp").exists());
     let file = NewFile { filename: "b".to_owned(), purpose: "user_data".to_owned(), lifetime: None };

@@ -2,8 +2,8 @@
 //!
 //! The backend has no access to uploaded files, so their contents are sent as data URLs. Everything else in the body
 //! keeps its bytes. Read are the parts of messages and tool outputs: `file` of Chat, `input_file` and `input_image` of
-//! Responses, in `input` and in the `items` of a conversation; also screenshots (`computer_call_output`) and the mask of the
-//! image tool.
+//! Responses, in `input` and in the `items` of a conversation; also screenshots (`computer_call_output`) and the mask
+//! of the image tool.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,4 +1,5 @@
-//! Which batches are paused and why, how often their lines failed, and the signal that a batch was created or cancelled.
+//! Which batches are paused and why, how often their lines failed, and the signal that a batch was created or
+//! cancelled.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -93,15 +93,14 @@ impl BatchRunner {
         if self.services.files.batch_status(batch.number).await? != BatchStatus::InProgress {
             return Ok(LineEnd::Cancelled);
         }
-        let response = match refusal {
-            Some(error) => LineResponse::refused(&error),
-            None => {
-                // The handler reserves memory for the body itself.
-                drop(memory);
-                match self.respond(batch, body).await? {
-                    Ok(response) => response,
-                    Err(obstacle) => return Ok(LineEnd::Blocked(obstacle)),
-                }
+        let response = if let Some(error) = refusal {
+            LineResponse::refused(&error)
+        } else {
+            // The handler reserves memory for the body itself.
+            drop(memory);
+            match self.respond(batch, body).await? {
+                Ok(response) => response,
+                Err(obstacle) => return Ok(LineEnd::Blocked(obstacle)),
             }
         };
         let next = LinePosition { line: batch.next.line + 1, offset: next_offset };

@@ -1,7 +1,7 @@
 //! `/v1/batches` and the paths below: creates, lists, shows and cancels the batches of a client key.
 //!
-//! [`runner`] chooses the next line, [`gate`] decides when it may start, [`line`] runs it, [`retry`] decides whether it is
-//! run again, and [`activity`] has what they share with the requests.
+//! [`runner`] chooses the next line, [`gate`] decides when it may start, [`line`] runs it, [`retry`] decides whether it
+//! is run again, and [`activity`] has what they share with the requests.
 
 mod activity;
 mod gate;

@@ -134,18 +134,16 @@ impl BatchRunner {
             if batch.status != BatchStatus::InProgress {
                 continue;
             }
-            let left = match self.state.batches.remaining_pause(batch.number) {
-                Some(left) => left,
-                None => {
-                    let step = self.step(&batch, turns).await;
-                    turns.last = batch.number;
-                    let left = self.wait_after(batch.number, &batch.batch.id, step)?;
-                    if turns.unstored.is_some() || turns.changes.has_changed().unwrap_or_default() {
-                        return Some(left);
-                    }
-                    left
-                }
-            };
+            if let Some(left) = self.state.batches.remaining_pause(batch.number) {
+                wait = wait.min(left);
+                continue;
+            }
+            let step = self.step(&batch, turns).await;
+            turns.last = batch.number;
+            let left = self.wait_after(batch.number, &batch.batch.id, step)?;
+            if turns.unstored.is_some() || turns.changes.has_changed().unwrap_or_default() {
+                return Some(left);
+            }
             wait = wait.min(left);
         }
         Some(wait)
