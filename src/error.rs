@@ -212,12 +212,9 @@ pub enum ProxyError {
         /// Why it is invalid.
         reason: String,
     },
-    /// The response store can't be read or written.
-    #[error("the response store can't be used ({cause}); the change may not have been made")]
-    StoreFailed {
-        /// The cause; contains no stored data.
-        cause: String,
-    },
+    /// The response store can't be read or written, for this reason, which contains no stored data.
+    #[error("the response store can't be used ({0}); the change may not have been made")]
+    StoreFailed(String),
     /// The proxy is stopping.
     #[error("the proxy is shutting down")]
     ShuttingDown,

@@ -38,7 +38,7 @@ impl ProxyError {
             Self::MessageTooLarge { .. } => "upstream_message_too_large",
             Self::EventTooLarge { .. } => "upstream_event_too_large",
             Self::Damaged { .. } => "upstream_damaged",
-            Self::StoreFailed { .. } => "store_failed",
+            Self::StoreFailed(_) => "store_failed",
             Self::ShuttingDown => "shutting_down",
             Self::Internal => "internal",
         }

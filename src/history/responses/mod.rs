@@ -108,7 +108,7 @@ pub struct StoreError(pub String);
 
 impl From<StoreError> for ProxyError {
     fn from(StoreError(cause): StoreError) -> Self {
-        Self::StoreFailed { cause }
+        Self::StoreFailed(cause)
     }
 }
 

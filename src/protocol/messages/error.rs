@@ -132,7 +132,7 @@ fn classify(error: &ProxyError) -> (StatusCode, Kind, Retry) {
         ProxyError::Truncated { .. } | ProxyError::EventTooLarge { .. } | ProxyError::Damaged { .. } => {
             (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Spent)
         }
-        ProxyError::StoreFailed { .. } => (S::SERVICE_UNAVAILABLE, Kind::Overloaded, Retry::Open),
+        ProxyError::StoreFailed(_) => (S::SERVICE_UNAVAILABLE, Kind::Overloaded, Retry::Open),
         ProxyError::ShuttingDown => (overloaded(), Kind::Overloaded, Retry::Open),
         ProxyError::Internal => (S::INTERNAL_SERVER_ERROR, Kind::Api, Retry::Open),
     }
@@ -278,7 +278,7 @@ mod tests {
             (ProxyError::Unreachable { cause: "x".to_owned() }, 502, "api_error"),
             (silent, 504, "timeout_error"),
             (ProxyError::Truncated { cause: None }, 500, "api_error"),
-            (ProxyError::StoreFailed { cause: "x".to_owned() }, 503, "overloaded_error"),
+            (ProxyError::StoreFailed("x".to_owned()), 503, "overloaded_error"),
             (ProxyError::ShuttingDown, 529, "overloaded_error"),
             (ProxyError::Internal, 500, "api_error"),
         ] {

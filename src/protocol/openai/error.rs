@@ -138,7 +138,7 @@ impl<'e> ErrorMembers<'e> {
             ProxyError::MessageTooLarge { .. } => Self::new(S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large").spent(),
             ProxyError::EventTooLarge { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_event_too_large").spent(),
             ProxyError::Damaged { .. } => Self::new(S::BAD_GATEWAY, SERVER, "upstream_stream_damaged").spent(),
-            ProxyError::StoreFailed { .. } => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "store_unavailable"),
+            ProxyError::StoreFailed(_) => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "store_unavailable"),
             ProxyError::ShuttingDown => Self::new(S::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),
             ProxyError::Internal => Self::new(S::INTERNAL_SERVER_ERROR, SERVER, "internal_error"),
         }

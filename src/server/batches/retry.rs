@@ -54,7 +54,7 @@ fn cause(error: &ProxyError) -> FailureCause {
         | ProxyError::MemoryFull { .. }
         | ProxyError::Reserved(_)
         | ProxyError::ShuttingDown
-        | ProxyError::StoreFailed { .. }
+        | ProxyError::StoreFailed(_)
         | ProxyError::Unreachable { .. } => FailureCause::Circumstances,
         ProxyError::Internal
         | ProxyError::Silent { .. }
