@@ -12,7 +12,7 @@ use crate::{BEGUN, Bench, COMPLETED, CREATED, SECOND, WHOLE, begun};
 
 const KEYS: &str = "[[keys]]\nname = 'ann'\nkey = 'sk-ann'\n[[keys]]\nname = 'bob'\nkey = 'sk-bob'\n";
 
-fn request(members: Value) -> Ask {
+fn request(members: &Value) -> Ask {
     let mut request = json!({"model": "gpt-5.5", "input": "hi", "background": true});
     request.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     Ask::post("/v1/responses", &request)
@@ -20,7 +20,7 @@ fn request(members: Value) -> Ask {
 
 /// Creates a response and returns its id.
 async fn create(proxy: &TestProxy) -> String {
-    let created = request(json!({})).send(proxy).await;
+    let created = request(&json!({})).send(proxy).await;
     assert_eq!(created.status, 200, "{}", created.text());
     created.json()["id"].as_str().unwrap().to_owned()
 }
@@ -49,10 +49,8 @@ async fn becomes(proxy: &TestProxy, id: &str, status: &str) -> Value {
             tokio::task::yield_now().await;
         }
     };
-    match timeout(10 * SECOND, reached).await {
-        Ok(response) => response,
-        Err(_) => panic!("not {status}: {}", get(proxy, id).await),
-    }
+    let Ok(response) = timeout(10 * SECOND, reached).await else { panic!("not {status}: {}", get(proxy, id).await) };
+    response
 }
 
 /// The events of a stream, which must be consecutive and have the id of the response.
@@ -92,7 +90,7 @@ async fn states(proxy: &TestProxy) -> Vec<String> {
 #[tokio::test]
 async fn a_background_response_is_queued_and_can_be_polled_and_continued() {
     let (bench, gate) = gated(|launch| launch).await;
-    let created = request(json!({"metadata": {"k": "v"}, "temperature": 0.5})).send(&bench.proxy).await;
+    let created = request(&json!({"metadata": {"k": "v"}, "temperature": 0.5})).send(&bench.proxy).await;
     let object = created.json();
     assert_eq!((&object["status"], &object["background"]), (&json!("queued"), &json!(true)));
     assert_eq!(
@@ -124,7 +122,7 @@ async fn a_background_response_is_queued_and_can_be_polled_and_continued() {
 #[tokio::test]
 async fn a_cut_stream_is_resumed_after_any_event() {
     let (bench, gate) = gated(|launch| launch).await;
-    let mut open = request(json!({"stream": true})).open(&bench.proxy).await;
+    let mut open = request(&json!({"stream": true})).open(&bench.proxy).await;
     open.until("Grüße").await;
     let first = String::from_utf8(open.taken().0).unwrap();
     drop(open);
@@ -241,7 +239,7 @@ async fn a_failed_response_has_the_error_of_the_backend() {
 async fn a_background_response_belongs_to_its_key() {
     let (bench, _gate) = gated(|launch| launch.file("config.toml", KEYS)).await;
     let by = |key: &str, ask: Ask| ask.header("authorization", &format!("Bearer {key}"));
-    let created = by("sk-ann", request(json!({}))).send(&bench.proxy).await.json();
+    let created = by("sk-ann", request(&json!({}))).send(&bench.proxy).await.json();
     let path = format!("/v1/responses/{}", created["id"].as_str().unwrap());
     let cancelling = Ask::new("POST", &format!("{path}/cancel"));
     for ask in
@@ -255,12 +253,12 @@ async fn a_background_response_belongs_to_its_key() {
 #[tokio::test]
 async fn a_request_that_can_not_be_kept_is_refused() {
     let bench = Bench::answering(|launch| launch).await;
-    let unstored = request(json!({"store": false})).send(&bench.proxy).await;
+    let unstored = request(&json!({"store": false})).send(&bench.proxy).await;
     assert_eq!((unstored.status, &unstored.error()["param"]), (400, &json!("store")));
-    let invalid = request(json!({"previous_response_id": "resp_x"})).send(&bench.proxy).await;
+    let invalid = request(&json!({"previous_response_id": "resp_x"})).send(&bench.proxy).await;
     assert_eq!((invalid.status, &invalid.error()["param"]), (400, &json!("previous_response_id")));
     let off = Bench::answering(|launch| launch.setting("responses.store", "off")).await;
-    let refused = request(json!({})).send(&off.proxy).await;
+    let refused = request(&json!({})).send(&off.proxy).await;
     assert_eq!((refused.status, &refused.error()["param"]), (400, &json!("background")));
     assert!(refused.error()["message"].as_str().unwrap().contains("responses.store"), "{}", refused.text());
     assert_eq!(bench.request_count() + off.request_count(), 0);
@@ -293,7 +291,7 @@ async fn a_response_without_room_evicts_the_events_of_ended_ones_only_if_that_he
     let first = create(&bench.proxy).await;
     becomes(&bench.proxy, &first, "completed").await;
     assert_eq!(stream(&bench.proxy, &first, "").await.status, 200);
-    let streamed = request(json!({"stream": true})).send(&bench.proxy).await;
+    let streamed = request(&json!({"stream": true})).send(&bench.proxy).await;
     let second = streamed.text().split_once(r#""id":""#).unwrap().1.split('"').next().unwrap();
     assert_eq!(events(streamed.text(), second).last().unwrap()["type"], "response.completed");
     assert_eq!(stream(&bench.proxy, &first, "").await.error()["code"], "events_unavailable");
@@ -313,7 +311,7 @@ async fn a_waiting_response_reserves_memory_for_its_own_request_only() {
     let (bench, gate) = gated(|launch| launch.setting("responses.background_concurrency", "1")).await;
     let items: Vec<Value> = (0..50).map(|_| json!({"role": "user", "content": "x".repeat(20_000)})).collect();
     gate.open();
-    let large = request(json!({"input": items})).send(&bench.proxy).await.json();
+    let large = request(&json!({"input": items})).send(&bench.proxy).await.json();
     becomes(&bench.proxy, large["id"].as_str().unwrap(), "completed").await;
     bench.upstream.replace("/responses", begun(&BEGUN).hang());
     let running = create(&bench.proxy).await;
@@ -324,7 +322,7 @@ async fn a_waiting_response_reserves_memory_for_its_own_request_only() {
         line.split_once(' ').unwrap().1.parse::<f64>().unwrap()
     };
     let before = reserved().await;
-    let waiting = request(json!({"previous_response_id": large["id"]})).send(&bench.proxy).await;
+    let waiting = request(&json!({"previous_response_id": large["id"]})).send(&bench.proxy).await;
     assert_eq!(waiting.json()["status"], "queued");
     let added = reserved().await - before;
     assert!(added < 100_000.0, "the million bytes of the continued response aren't held: {added}");
@@ -333,12 +331,12 @@ async fn a_waiting_response_reserves_memory_for_its_own_request_only() {
 #[tokio::test]
 async fn the_session_of_a_client_reaches_the_backend() {
     let bench = Bench::answering(|launch| launch).await;
-    let asked = request(json!({})).header("x-session-affinity", "session-1").header("user-agent", "codex_cli_rs/1.0");
+    let asked = request(&json!({})).header("x-session-affinity", "session-1").header("user-agent", "codex_cli_rs/1.0");
     let asked = asked.header("x-codex-turn-metadata", "turn").send(&bench.proxy).await.json();
     becomes(&bench.proxy, asked["id"].as_str().unwrap(), "completed").await;
     let sent = bench.upstream.requests("/responses").pop().unwrap();
     assert_eq!(sent.header("x-codex-turn-metadata"), "turn");
-    let asked = request(json!({})).header("x-session-affinity", "session-1").send(&bench.proxy).await.json();
+    let asked = request(&json!({})).header("x-session-affinity", "session-1").send(&bench.proxy).await.json();
     becomes(&bench.proxy, asked["id"].as_str().unwrap(), "completed").await;
     assert_eq!(bench.upstream.requests("/responses").pop().unwrap().json()["prompt_cache_key"], "session-1");
 }
@@ -347,9 +345,9 @@ async fn the_session_of_a_client_reaches_the_backend() {
 async fn a_stop_ends_the_streams_of_all_responses_in_memory_with_interrupted() {
     let change = |launch: Launch| launch.setting("timing.drain", "0s").setting("responses.background_concurrency", "1");
     let (mut bench, _gate) = gated(change).await;
-    let mut running = request(json!({"stream": true})).open(&bench.proxy).await;
+    let mut running = request(&json!({"stream": true})).open(&bench.proxy).await;
     running.until("Grüße").await;
-    let mut waiting = request(json!({"stream": true})).open(&bench.proxy).await;
+    let mut waiting = request(&json!({"stream": true})).open(&bench.proxy).await;
     waiting.until("response.queued").await;
     bench.proxy.signal("TERM");
     for open in [running, waiting] {

@@ -138,7 +138,8 @@ async fn the_last_of_two_members_of_one_name_counts() {
 #[tokio::test]
 async fn an_unknown_path_and_a_wrong_method_have_different_errors() {
     let bench = Bench::new().await;
-    for path in ["/v1", "/v1/nothing", "/v2/chat/completions", "/v1/chat/completions/x/y", "/%00", "/v1/%ff", "/..;/x"] {
+    for path in ["/v1", "/v1/nothing", "/v2/chat/completions", "/v1/chat/completions/x/y", "/%00", "/v1/%ff", "/..;/x"]
+    {
         let (status, error) = refused(&bench, Ask::get(path)).await;
         assert_eq!((status, error["code"].as_str()), (404, Some("unknown_url")), "{path}");
     }

@@ -30,7 +30,7 @@ fn change_file(launch: &Launch, statements: &str) {
 async fn a_request_that_can_not_be_recorded_is_not_sent() {
     let (bench, _gate, launch) = on_disk().await;
     change_file(&launch, "CREATE TRIGGER full BEFORE INSERT ON runs BEGIN SELECT raise(ABORT, 'full'); END");
-    let refused = request(json!({})).send(&bench.proxy).await;
+    let refused = request(&json!({})).send(&bench.proxy).await;
     assert_eq!((refused.status, &refused.error()["code"]), (503, &json!("store_unavailable")));
     change_file(
         &launch,
@@ -51,7 +51,7 @@ async fn a_stored_request_that_can_not_be_read_fails_and_others_keep_their_conve
     let conversation = Ask::post("/v1/conversations", &json!({})).send(&bench.proxy).await.json();
     let unreadable = create(&bench.proxy).await;
     create(&bench.proxy).await;
-    let waiting = request(json!({"conversation": conversation["id"]})).send(&bench.proxy).await.json();
+    let waiting = request(&json!({"conversation": conversation["id"]})).send(&bench.proxy).await.json();
     let waiting = waiting["id"].as_str().unwrap();
     bench.proxy.signal("KILL");
     bench.proxy.ended().await;
@@ -75,7 +75,7 @@ async fn a_stop_ends_the_stream_of_a_waiting_response_with_an_error() {
     let (mut bench, _gate, launch) = on_disk().await;
     let running = create(&bench.proxy).await;
     becomes(&bench.proxy, &running, "in_progress").await;
-    let mut waiting = request(json!({"stream": true})).open(&bench.proxy).await;
+    let mut waiting = request(&json!({"stream": true})).open(&bench.proxy).await;
     waiting.until("response.queued").await;
     bench.proxy.signal("TERM");
     let rest = waiting.rest().await;
