@@ -35,7 +35,7 @@ fn an_error_in_an_item_is_reported_with_its_path() {
             "invalid_value",
         ),
         (saying(json!([{"type": "input_text", "text": 1}])), "input[0].content[0].text", "invalid_type"),
-        (saying(json!([{"type": "input_file", "file_id": "f"}])), "input[0].content[0].file_id", "unsupported_value"),
+        (saying(json!([{"type": "input_file", "file_id": "f"}])), "input[0].content[0].file_id", "invalid_value"),
         (item(json!({"type": "function_call", "call_id": "c"})), "input[0].name", "missing_required_parameter"),
         (item(json!({"type": "function_call", "name": "f", "arguments": 5})), "input[0].arguments", "invalid_type"),
         (
