@@ -37,7 +37,7 @@ impl ClientLogin {
         // The backend decides which accounts a token may be used for.
         let id = account_id.map_or(own.account.id, str::to_owned);
         if id.len() > MAX_ACCOUNT_ID_BYTES || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(unusable("the account id that comes with it (header chatgpt-account-id) is not one"));
+            return Err(unusable("its account id (header chatgpt-account-id) is not valid"));
         }
         Ok(Self { bearer: Bearer { account: Account { id, ..own.account }, token: own.token } })
     }
@@ -59,7 +59,7 @@ fn what_it_is(why: UnusableToken) -> &'static str {
         UnusableToken::AgentIdentity => "it is an agent identity",
         UnusableToken::IdToken => "it is an id token",
         UnusableToken::NoAccount => "it names no ChatGPT account",
-        UnusableToken::Unknown => "it is something else",
+        UnusableToken::Unknown => "it is not a token of a known kind",
     }
 }
 

@@ -10,21 +10,19 @@ use http::request::Parts;
 use serde::Serialize;
 
 use super::body;
-use super::handler::{Handler, PlannedRequest, key_name, refuse};
+use super::handler::{Handler, PlannedRequest, context, refuse};
 use super::http_response::json;
 use super::paths::PathModel;
 use super::request_log::RequestId;
 use super::response_store::ResponseStore;
 use crate::blocking::{LONG_BYTES, off_thread};
 use crate::budget::BufferedBody;
-use crate::command_hint;
 use crate::depth_limit;
 use crate::error::ProxyError;
 use crate::protocol::gemini;
 use crate::protocol::messages::{self, Messages};
-use crate::protocol::models::Models;
 use crate::protocol::responses::Responses;
-use crate::protocol::{Context, Warnings, tokens};
+use crate::protocol::tokens;
 
 #[derive(Serialize)]
 struct InputTokens {
@@ -108,18 +106,6 @@ impl Handler<gemini::Generate> {
             gemini::count_tokens(&body, &mut context, &self.options)
         })?;
         Ok(json(&TotalTokens { total_tokens }))
-    }
-}
-
-/// The context of a translation that is only counted.
-fn context<'c>(parts: &'c Parts, models: &'c Models) -> Context<'c> {
-    Context {
-        headers: &parts.headers,
-        key: key_name(parts),
-        path_model: PathModel::of(parts),
-        commands: command_hint::current(),
-        models,
-        warnings: Warnings::default(),
     }
 }
 

@@ -28,7 +28,7 @@ use super::request_log::RequestId;
 use super::state::ServerState;
 use super::{Services, body};
 use crate::error::{ProxyError, Reason, Refusal};
-use crate::history::{FileError, FileReader, FileRecord, FileStore, ListQuery, NewFile, ResponseOwner, Upload};
+use crate::history::{FileError, FileReader, FileRecord, FileStore, Listing, NewFile, ResponseOwner, Upload};
 use crate::protocol::Warnings;
 use crate::protocol::files::{DeletedFile, FileObject, MAX_FILE_NAME_BYTES, UploadFields};
 
@@ -122,25 +122,25 @@ struct List<T> {
 
 /// `GET /v1/files`.
 pub(super) async fn list(State(services): State<Arc<Services>>, request: Request) -> Response {
-    let query = list_query(&request, MAX_LISTED, MAX_LISTED);
-    let listed = try_list(&services, &owner(request.extensions()), query).await;
-    listed.unwrap_or_else(|error| refuse(&error, &request))
+    let query = match list_query(&request, MAX_LISTED, MAX_LISTED) {
+        Ok(query) => query,
+        Err(error) => return refuse(&error, &request),
+    };
+    let after = query.after.clone();
+    match services.files.list(&owner(request.extensions()), query).await {
+        Ok(listing) => page(listing, object, |file| &file.id),
+        Err(error) => refuse(&failed(&error, "File", &after.unwrap_or_default(), "after"), &request),
+    }
 }
 
-async fn try_list(
-    services: &Services,
-    owner: &ResponseOwner,
-    query: Result<ListQuery, ProxyError>,
-) -> Result<Response, ProxyError> {
-    let query = query?;
-    let after = query.after.clone().unwrap_or_default();
-    let listed = services.files.list(owner, query).await;
-    let listing = listed.map_err(|error| failed(&error, "File", &after, "after"))?;
-    Ok(list_response(listing.records.into_iter().map(object).collect(), listing.has_more, |file| &file.id))
-}
-
-/// A page of a list.
-pub(super) fn list_response<T: Serialize>(data: Vec<T>, has_more: bool, id: impl Fn(&T) -> &String) -> Response {
+/// A page of a list, with the objects of its records.
+pub(super) fn page<R, T: Serialize>(
+    listing: Listing<R>,
+    object: impl Fn(R) -> T,
+    id: impl Fn(&T) -> &String,
+) -> Response {
+    let Listing { records, has_more } = listing;
+    let data: Vec<T> = records.into_iter().map(object).collect();
     let id_of = |item: Option<&T>| item.map(|item| id(item).clone());
     let (first_id, last_id) = (id_of(data.first()), id_of(data.last()));
     json(&List { object: "list", data, first_id, last_id, has_more })

@@ -288,14 +288,7 @@ where
             account = stored_account;
             D::resolve_references(&mut request, resolved);
         }
-        let mut context = Context {
-            headers: &parts.headers,
-            key: key_name(parts),
-            path_model: PathModel::of(parts),
-            commands: command_hint::current(),
-            models,
-            warnings: Warnings::default(),
-        };
+        let mut context = context(parts, models);
         let plan = off_thread(memory.buffered_bytes(), || D::translate(request, &mut context, &self.options))?;
         Ok(PlannedRequest { plan, warnings: context.warnings, account })
     }
@@ -376,6 +369,18 @@ async fn load_tokenizer(reply: &impl Reply) -> Result<(), ProxyError> {
         return Ok(());
     }
     tokio::task::spawn_blocking(tokens::load).await.map_err(|_| ProxyError::Internal)
+}
+
+/// The context of the translation of a request.
+pub(super) fn context<'c>(parts: &'c Parts, models: &'c Models) -> Context<'c> {
+    Context {
+        headers: &parts.headers,
+        key: key_name(parts),
+        path_model: PathModel::of(parts),
+        commands: command_hint::current(),
+        models,
+        warnings: Warnings::default(),
+    }
 }
 
 /// The name of the client key that a request was sent with.

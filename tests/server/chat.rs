@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cases::{Case, answered_cases};
 use crate::fake::{Gate, Script};
-use crate::wire::{Answer, Ask};
+use crate::wire::Ask;
 use crate::{ADDED, BEGUN, Bench, COMPLETED, CREATED, DELTA, SECOND, WHOLE, begun, chat, streaming, with};
 
 fn folder() -> PathBuf {
@@ -37,17 +37,6 @@ fn frames(stream: &str) -> Vec<Value> {
     frames.map(|data| serde_json::from_str(&data).unwrap_or(Value::from(data))).collect()
 }
 
-fn assert_warned(name: &str, meta: &Value, answer: &Answer) {
-    let sorted = |tokens: Vec<String>| {
-        let mut tokens = tokens;
-        tokens.sort();
-        tokens
-    };
-    let reported = answer.header("x-proxy-warnings").split(", ").filter(|token| !token.is_empty()).map(str::to_owned);
-    let wanted = meta["warnings"].as_array().unwrap().iter().map(|token| token.as_str().unwrap().to_owned());
-    assert_eq!(sorted(reported.collect()), sorted(wanted.collect()), "{name}");
-}
-
 async fn assert_streams(bench: &Bench, case: &Case) {
     let answer = Ask::chat(&with(case.request.clone(), "stream", json!(true))).send(&bench.proxy).await;
     let Some(expected) = &case.client_sse else {
@@ -65,7 +54,7 @@ async fn assert_streams(bench: &Bench, case: &Case) {
     );
     let plain = |frames: Vec<Value>| frames.into_iter().map(|frame| zeroed_usage(case, frame)).collect::<Vec<_>>();
     assert_eq!(plain(answer.frames()), plain(frames(expected)), "{}", case.name);
-    assert_warned(&case.name, &case.meta, &answer);
+    crate::assert_warned(&case.name, &case.meta, &answer);
 }
 
 async fn assert_documents(bench: &Bench, case: &Case) {
@@ -76,7 +65,7 @@ async fn assert_documents(bench: &Bench, case: &Case) {
     let reported = zeroed_usage(case, answer.json());
     assert_eq!((u64::from(answer.status), &reported), (status.unwrap_or(200), &case.client_json), "{}", case.name);
     if answer.status == 200 {
-        assert_warned(&case.name, &case.meta, &answer);
+        crate::assert_warned(&case.name, &case.meta, &answer);
     }
 }
 
@@ -119,7 +108,7 @@ async fn every_case_without_a_reply_is_sent_as_expected() {
         let answer = Ask::chat(&read(&case.join("request.json"))).send(&bench.proxy).await;
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
         assert_left_as_written(&bench, name);
-        assert_warned(name, &read(&case.join("meta.json")), &answer);
+        crate::assert_warned(name, &read(&case.join("meta.json")), &answer);
         count += 1;
     }
     assert!(count >= 14, "the cases are missing");

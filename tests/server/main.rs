@@ -92,6 +92,7 @@ use codex_proxy::secret::Secret;
 use fake::{FakeUpstream, Script};
 use proxy::{Launch, TestProxy};
 use serde_json::{Value, json};
+use wire::Answer;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -202,6 +203,18 @@ fn both_transports_pass_the_same_tests() {
         // The part of a conversation that the backend has stored is not sent again.
         "messages::thinking_round_trips_in_its_signature",
     ]);
+}
+
+/// Checks the warnings of an answer against those that a case names.
+fn assert_warned(name: &str, meta: &Value, answer: &Answer) {
+    let sorted = |tokens: Vec<String>| {
+        let mut tokens = tokens;
+        tokens.sort();
+        tokens
+    };
+    let reported = answer.header("x-proxy-warnings").split(", ").filter(|token| !token.is_empty()).map(str::to_owned);
+    let wanted = meta["warnings"].as_array().unwrap().iter().map(|token| token.as_str().unwrap().to_owned());
+    assert_eq!(sorted(reported.collect()), sorted(wanted.collect()), "{name}");
 }
 
 /// A chat request for a document.

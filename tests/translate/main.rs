@@ -239,6 +239,15 @@ fn refused_cases(dialect: &str) -> Vec<Value> {
     read(&folder.join("cases.json")).as_array().unwrap().clone()
 }
 
+/// Checks the code and the param of the refusal of each rejected request of a dialect.
+fn assert_refusals(dialect: &str, refuse: impl Fn(&Value) -> Refusal) {
+    for case in refused_cases(dialect) {
+        let refusal = refuse(&case);
+        let found = (json!(refusal.param), json!(refusal.code));
+        assert_eq!(found, (case["param"].clone(), case["code"].clone()), "{}", case["case"]);
+    }
+}
+
 #[test]
 fn every_case_is_translated_as_expected() {
     let chats = leaves_as_written("chat", |case, body| scene(case).try_translate(body).unwrap());

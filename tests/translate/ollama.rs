@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::laws::{anything, assert_acceptable};
-use super::{Outcome, Scene, options, refused, refused_cases};
+use super::{Outcome, Scene, assert_refusals, options, refused};
 
 pub(crate) fn form(meta: &Value) -> Form {
     if meta["form"] == "generate" { Form::Generate } else { Form::Chat }
@@ -31,16 +31,10 @@ fn sent(scene: &Scene, request: &Value) -> Outcome {
 
 #[test]
 fn every_error_names_its_param() {
-    for case in refused_cases("ollama") {
+    assert_refusals("ollama", |case| {
         let scene = Scene { options: options(&case["options"]), ..Scene::default() };
-        let refusal = refused(translate(&scene, form(&case), case["request"].to_string().as_bytes()));
-        assert_eq!(
-            (json!(refusal.param), json!(refusal.code)),
-            (case["param"].clone(), case["code"].clone()),
-            "{}",
-            case["case"]
-        );
-    }
+        refused(translate(&scene, form(case), case["request"].to_string().as_bytes()))
+    });
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub struct BatchRecord {
     pub output_file_id: Option<String>,
     /// The file with the results of lines that failed.
     pub error_file_id: Option<String>,
-    /// The numbers of its lines.
+    /// How many lines it has, by outcome.
     pub counts: BatchCounts,
     /// The first line without a result.
     pub next: LinePosition,

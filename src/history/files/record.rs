@@ -71,13 +71,13 @@ pub enum FileError {
     #[error("it doesn't exist")]
     NotFound,
     /// The files would be larger than the setting allows.
-    #[error("the stored files may have {max_bytes} bytes in all (setting files.max_bytes); delete some, or raise it")]
+    #[error("stored files are limited to {max_bytes} bytes (setting files.max_bytes); delete some, or raise it")]
     Full {
         /// The limit in force.
         max_bytes: u64,
     },
     /// There are too many records.
-    #[error("{0} are stored, which is the maximum; delete some")]
+    #[error("{0} files are stored, which is the maximum; delete some")]
     TooMany(u64),
     /// Too many batches haven't ended.
     #[error("{0} batches haven't ended, which is the maximum; cancel some, or wait until one has ended")]

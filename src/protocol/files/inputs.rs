@@ -1,7 +1,7 @@
 //! Replaces the ids of uploaded files in a request by their contents.
 //!
 //! The backend has no access to uploaded files, so their contents are sent as data URLs. Everything else in the body
-//! keeps its bytes. Read are the parts of messages and tool outputs: `file` of Chat, `input_file` and `input_image` of
+//! keeps its bytes. Ids may be in parts of messages and tool outputs: `file` of Chat, `input_file` and `input_image` of
 //! Responses, in `input` and in the `items` of a conversation; also screenshots (`computer_call_output`) and the mask
 //! of the image tool.
 

@@ -14,7 +14,7 @@ use crate::protocol::json::compact;
 use crate::protocol::json::input_text::JsonText;
 use crate::protocol::json::path::Field;
 
-/// Members of a part, of which it must have at least one.
+/// A part must have at least one of these members.
 const CONTENT_MEMBERS: [&str; 6] =
     ["text", "inlineData", "functionCall", "functionResponse", "thought", "thoughtSignature"];
 

@@ -23,7 +23,7 @@ const KEEPALIVE: &[u8] = b": keepalive\n\n";
 const LOST_CODE: &str = "events_unavailable";
 const LOST: &str = "the events of this response are no longer in memory; retrieve it without 'stream'";
 const HANDED_OVER: &str =
-    "the proxy is stopping and runs this response when it has started again; retrieve it by its id then";
+    "the proxy is stopping and will run this response after it restarts; retrieve the response by its id then";
 
 /// A client that follows a run.
 struct Follower {

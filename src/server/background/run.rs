@@ -61,11 +61,11 @@ struct RecordedEvents {
 /// Whether an event was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recorded {
-    /// It was, or the run doesn't record events anymore.
+    /// It was recorded, or the run no longer records events.
     Yes,
     /// The events of other runs use the memory that it needs. Nothing was changed.
     Full,
-    /// With it, the events of this run exceed the whole memory for events. Nothing was changed.
+    /// With this event, the run alone would exceed the memory for all events. Nothing was changed.
     TooLarge,
 }
 

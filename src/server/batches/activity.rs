@@ -147,7 +147,7 @@ impl BatchActivity {
         self.batches().remove(&number);
     }
 
-    /// Records that a batch goes on.
+    /// Ends the pause of a batch, and logs that it resumed.
     pub(super) fn resume(&self, number: i64, id: &str) {
         if self.batches().remove(&number).is_some_and(|activity| activity.pause.is_some()) {
             tracing::info!(batch = id, "batch resumed");

@@ -62,7 +62,7 @@ impl BatchRunner {
         Ok(parts)
     }
 
-    /// What the handler of a line reads beside its headers: the share of the quota, so that it applies to the account
+    /// What the handler of a line reads besides its headers: the share of the quota, so that it applies to the account
     /// that the line is sent with.
     pub(super) fn extensions(&self) -> Extensions {
         let mut extensions = Extensions::new();

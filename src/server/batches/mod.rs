@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::api_flavor::{ApiFlavor, error_response, refuse, refuse_unread};
 use super::body::{self, BodyLimits};
-use super::files::{failed, list_response, owner};
+use super::files::{failed, owner, page};
 use super::handler::Limits;
 use super::http_response::{json, with_warnings};
 use super::query::list_query;
@@ -28,7 +28,7 @@ use super::state::ServerState;
 use super::{Services, account};
 use crate::budget::BufferedBody;
 use crate::error::{ProxyError, Refusal};
-use crate::history::{BatchRecord, ListOrder, ListQuery, NewBatch, ResponseOwner};
+use crate::history::{BatchRecord, ListOrder, ListQuery, NewBatch};
 use crate::protocol::Warnings;
 use crate::protocol::batches::{BatchErrors, BatchObject, BatchRequest, RequestCounts};
 use crate::token_source::CredentialSource;
@@ -137,22 +137,15 @@ pub(super) async fn retrieve(
 
 /// `GET /v1/batches`.
 pub(super) async fn list(State(services): State<Arc<Services>>, request: Request) -> Response {
-    let query = list_query(&request, DEFAULT_LISTED, MAX_LISTED);
-    let listed = try_list(&services, &owner(request.extensions()), query).await;
-    listed.unwrap_or_else(|error| refuse(&error, &request))
-}
-
-async fn try_list(
-    services: &Services,
-    owner: &ResponseOwner,
-    query: Result<ListQuery, ProxyError>,
-) -> Result<Response, ProxyError> {
-    let query = ListQuery { order: ListOrder::Descending, ..query? };
-    let after = query.after.clone().unwrap_or_default();
-    let listed = services.files.list_batches(owner, query).await;
-    let listing = listed.map_err(|error| failed(&error, "Batch", &after, "after"))?;
-    let batches = listing.records.into_iter().map(object).collect();
-    Ok(list_response(batches, listing.has_more, |batch: &BatchObject| &batch.id))
+    let query = match list_query(&request, DEFAULT_LISTED, MAX_LISTED) {
+        Ok(query) => ListQuery { order: ListOrder::Descending, ..query },
+        Err(error) => return refuse(&error, &request),
+    };
+    let after = query.after.clone();
+    match services.files.list_batches(&owner(request.extensions()), query).await {
+        Ok(listing) => page(listing, object, |batch: &BatchObject| &batch.id),
+        Err(error) => refuse(&failed(&error, "Batch", &after.unwrap_or_default(), "after"), &request),
+    }
 }
 
 fn object(record: BatchRecord) -> BatchObject {

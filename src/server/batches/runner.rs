@@ -24,7 +24,7 @@ use crate::server::{Services, Settings};
 
 /// How often the store is checked for batches of other processes, and for the right to run them.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// What the envelope of a line may have beside its body.
+/// Maximum size of the members of a line other than its body.
 const ENVELOPE_BYTES: u64 = 64 * 1024;
 /// The kind of pause while the file store fails.
 const STORAGE: &str = "storage";
@@ -53,7 +53,7 @@ struct Turns {
 
 /// What was done for a batch.
 pub(super) enum Step {
-    /// It has changed, and can go on.
+    /// It has changed, and can make further progress.
     Progress,
     /// It has to wait.
     Blocked(Obstacle),
@@ -80,7 +80,7 @@ impl BatchRunner {
     pub(in crate::server) async fn run(&self) {
         loop {
             if AssertUnwindSafe(self.run_rounds()).catch_unwind().await.is_err() {
-                tracing::error!("running batches panicked; they go on");
+                tracing::error!("the batch runner panicked and is restarted");
             }
             sleep(POLL_INTERVAL).await;
         }
@@ -125,7 +125,7 @@ impl BatchRunner {
         self.run_a_line(active, turns).await
     }
 
-    /// Runs a line of the first batch that can go on, beginning behind the one whose turn was last. Returns as
+    /// Runs a line of the first batch that isn't paused, starting after the one whose turn was last. Returns as
     /// [`Self::round`].
     async fn run_a_line(&self, active: Vec<BatchRecord>, turns: &mut Turns) -> Option<Duration> {
         let mut wait = POLL_INTERVAL;
