@@ -169,7 +169,8 @@ impl Conversations {
         let metadata = request.metadata.as_deref().or_else(|| serde_json::from_str("{}").ok());
         let object = ConversationObject { id: &id, object: "conversation", created_at, metadata };
         let object = serde_json::to_string(&object).expect("strings and raw JSON always serialize");
-        let items = request.items.unwrap_or_default().into_iter().map(new_item).collect();
+        let items = request.items.unwrap_or_default();
+        let items = off_thread(bytes_of(&items), || items.into_iter().map(new_item).collect());
         self.insert(owner, Conversation::record(id, object.clone(), items)).await?;
         Ok(shown(&object))
     }
@@ -205,16 +206,19 @@ impl Conversations {
         let new = request.items.ok_or_else(|| Refusal::missing("items"))?;
         let _lock = self.history().lock_conversation(owner, id).ok_or_else(conversation_locked)?;
         let (mut changed, _memory) = self.copy(owner, id).await?;
-        let new: Vec<Item> = new.into_iter().map(new_item).collect();
         let added = |item: &Item| {
             let id = item.0.clone().unwrap_or_default();
             let shown = shown_item(item, &id);
             (id, shown)
         };
-        let added: Vec<_> = new.iter().map(added).collect();
-        changed.input.extend(new);
+        let response = off_thread(bytes_of(&new), || {
+            let new: Vec<Item> = new.into_iter().map(new_item).collect();
+            let added: Vec<_> = new.iter().map(added).collect();
+            changed.input.extend(new);
+            item_list::list(&added, false)
+        });
         self.insert(owner, changed).await?;
-        Ok(item_list::list(&added, false))
+        Ok(response)
     }
 
     async fn delete_item(&self, owner: &ResponseOwner, id: &str, item: &str) -> Result<Response, ProxyError> {
@@ -260,6 +264,10 @@ impl Conversations {
 pub(super) fn with_new_id((id, item): Item) -> Item {
     let id = id.unwrap_or_else(|| item_list::new_id(&item, &Uuid::new_v4().simple().to_string()));
     (Some(id), item)
+}
+
+fn bytes_of(items: &[Box<RawValue>]) -> usize {
+    items.iter().map(|item| item.get().len()).sum()
 }
 
 /// A new item, with its id or a new one.

@@ -185,8 +185,13 @@ impl ResponseStore {
     /// Adds the items of a response, and those of its request, to the conversation, and unlocks it.
     fn extend_conversation(&mut self, new: &[Item], output: &[Item]) {
         let Some(locked) = self.conversation.take() else { return };
-        let mut extended = off_thread(locked.conversation.bytes(), || locked.conversation.to_record());
-        extended.input.extend(new.iter().chain(output).cloned().map(conversations::with_new_id));
+        let added = || new.iter().chain(output);
+        let bytes = locked.conversation.bytes() + added().map(|(_, item)| item.get().len()).sum::<usize>();
+        let mut extended = off_thread(bytes, || {
+            let mut record = locked.conversation.to_record();
+            record.input.extend(added().cloned().map(conversations::with_new_id));
+            record
+        });
         extended.account.clone_from(&self.account);
         if extended.is_storable() {
             self.history.extend_conversation(&self.owner, extended);

@@ -84,6 +84,21 @@ async fn other_batches_are_checked_and_cancelled_while_a_line_runs() {
 }
 
 #[tokio::test]
+async fn a_batch_created_during_a_line_that_fails_for_long_starts_at_once() {
+    let bench = Bench::with(|launch| launch.setting("upstream.max_retries", "0")).await;
+    let gate = Gate::default();
+    let failed = r#"{"type":"response.failed","response":{"id":"resp_1","error":{"code":"rate_limit_exceeded","message":"Try again in 60s."}}}"#;
+    bench.upstream.on("/responses", Script::stream(&[]).gate(&gate).event(failed).end());
+    bench.upstream.on("/responses", Script::events(&WHOLE));
+    create(&bench.proxy, &lines(1)).await;
+    bench.upstream.received("/responses", 1).await;
+    let other = create(&bench.proxy, &lines(1)).await;
+    until(&bench.proxy, &other, |batch| batch["status"] == "in_progress").await;
+    gate.open();
+    assert_eq!(ended(&bench.proxy, &other).await["status"], "completed");
+}
+
+#[tokio::test]
 async fn two_batches_take_turns() {
     let bench = Bench::with(|launch| launch).await;
     let gate = Gate::default();
@@ -109,7 +124,7 @@ async fn two_batches_take_turns() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_batch_of_a_removed_key_is_paused_and_goes_on_if_the_key_returns() {
+async fn a_batch_of_a_removed_key_is_paused_and_keeps_its_results() {
     let mut kept = None;
     let bench = Bench::with(|launch| {
         let launch = launch.file("config.toml", KEYS);

@@ -314,7 +314,11 @@ impl Shared {
 
     /// Deletes contents without a record, which a killed process left.
     fn delete_orphans(&self) -> Result<(), FileError> {
-        let is_known = |id: &str| self.drafts().contains(id) || database::exists(&self.lock(), id).unwrap_or(true);
+        let is_known = |id: &str| {
+            // Unlocked before the database is locked: requests wait for it.
+            let is_draft = self.drafts().contains(id);
+            is_draft || database::exists(&self.lock(), id).unwrap_or(true)
+        };
         Ok(self.contents.delete_orphans(self.clock.now(), is_known)?)
     }
 }

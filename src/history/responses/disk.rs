@@ -77,10 +77,7 @@ impl DiskStore {
 
     /// Stores a response, and waits until it is written.
     pub(super) async fn insert_written(&self, owner: &ResponseOwner, stored: ResponseRecord) -> Result<(), StoreError> {
-        if !self.has_room(stored.bytes()) {
-            return Err(StoreError("too many changes wait for the disk".to_owned()));
-        }
-        self.make(Change::Insert(owner.clone(), Arc::new(stored))).await.map(|_| ())
+        self.make_if_room(Change::Insert(owner.clone(), Arc::new(stored))).await.map(|_| ())
     }
 
     /// Whether the queue has room for a change of this size.
@@ -138,12 +135,22 @@ impl DiskStore {
 
     /// Changes a run, and waits until that is written.
     pub(super) async fn change_run(&self, change: RunChange) -> Result<(), StoreError> {
-        self.make(Change::Run(change)).await.map(|_| ())
+        self.make_if_room(Change::Run(change)).await.map(|_| ())
     }
 
     /// The runs in the file.
     pub(super) async fn unfinished_runs(&self) -> Result<UnfinishedRuns, StoreError> {
         self.read_with(Database::unfinished_runs).await
+    }
+
+    /// Makes a change, and waits until it is written. Fails if it adds content and the queue has no room for it; the
+    /// start or the end of a run adds none.
+    async fn make_if_room(&self, change: Change) -> Outcome {
+        let bytes = change.bytes();
+        if bytes > 0 && !self.has_room(bytes) {
+            return Err(StoreError("too many changes wait for the disk".to_owned()));
+        }
+        self.make(change).await
     }
 
     /// Makes a change, and waits until it is written.

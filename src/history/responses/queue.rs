@@ -26,7 +26,7 @@ pub(super) enum Change {
     Insert(ResponseOwner, Arc<ResponseRecord>),
     Touch(ResponseOwner, String),
     Remove(ResponseOwner, String),
-    /// Changes a run. Its size isn't counted: the request that it belongs to has reserved memory.
+    /// Changes a run.
     Run(RunChange),
     /// Does nothing; its completion means that all earlier changes are complete.
     Settle,
@@ -195,9 +195,12 @@ impl Waiting {
 }
 
 impl Change {
-    fn bytes(&self) -> usize {
+    /// The size of the content that it adds to the store.
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Insert(_, stored) => stored.bytes(),
+            // The request may end, with its memory, while the disk is slow.
+            Self::Run(RunChange::Queue(run)) => run.body.len() + run.request.len() + run.object.len(),
             Self::Touch(..) | Self::Remove(..) | Self::Run(_) | Self::Settle => 0,
         }
     }

@@ -55,6 +55,8 @@ impl BackgroundRuns {
         let history = &self.handler.services.history;
         if let Err(error) = self.write(&run, &job).await {
             note_refusal(&mut job.record, &error);
+            // Unlocks the conversation before the client tries again.
+            drop((job, slot));
             self.remove(&run);
             let _ = written.send(Err(error));
             // The client gets the error, so the response must not run later, should the change still be made.

@@ -33,6 +33,7 @@ use super::http_response::{json_response, with_warnings};
 use super::listen::Shutdown;
 use super::request_log::{RequestId, RequestRecord};
 use super::response_store::{ResponseStore, with_ids};
+use crate::blocking::off_thread;
 use crate::budget::{ByteBudget, Reservation};
 use crate::clock::{Clock as _, SystemClock, unix_seconds};
 use crate::command_hint;
@@ -233,7 +234,9 @@ impl BackgroundRuns {
         let mut store = ResponseStore::of_owner(&services.history, run.owner.clone()).for_reading();
         let (models, mut memory) = (services.models(&parts.headers), self.handler.state.memory.reserve());
         let planned = self.handler.plan(&parts, &body, &models, &mut store, &mut memory).await?;
-        Ok(with_ids(planned.plan.reply.into_stored_input()))
+        let input = planned.plan.reply.into_stored_input();
+        let bytes = input.iter().map(|item| item.get().len()).sum();
+        Ok(off_thread(bytes, || with_ids(input)))
     }
 
     /// An empty reservation of the memory for requests.
@@ -299,7 +302,9 @@ impl Registry {
 
     /// Deletes the events of the run that ended first and has some. Returns whether there was one.
     fn evict_events(&self) -> bool {
-        self.ended.iter().filter_map(|(key, _)| self.runs.get(key)).any(|run| run.forget_events())
+        // An object that couldn't be stored counts with the events.
+        let evict = |run: &Arc<Run>| run.forget_events().then(|| run.release()).is_some();
+        self.ended.iter().filter_map(|(key, _)| self.runs.get(key)).any(evict)
     }
 }
 

@@ -137,7 +137,10 @@ impl Run {
     /// Records that the run has started.
     pub(super) fn begin(&self) {
         let mut state = self.state();
-        state.object = state.object.as_deref().map(|object| with_status(object, "in_progress"));
+        // It may have been cancelled meanwhile.
+        if state.progress == Progress::Open {
+            state.object = state.object.as_deref().map(|object| with_status(object, "in_progress"));
+        }
     }
 
     pub(super) fn is_handed_over(&self) -> bool {
@@ -166,13 +169,7 @@ impl Run {
 
     /// Deletes the recorded events, and records no further ones. Returns whether there were any.
     pub(super) fn forget_events(&self) -> bool {
-        let mut state = self.state();
-        let had_events = state.events.take().is_some();
-        if state.progress == Progress::Ended {
-            // Its size was that of the last event.
-            state.object = None;
-        }
-        drop(state);
+        let had_events = self.state().events.take().is_some();
         self.notify();
         had_events
     }
@@ -314,6 +311,7 @@ mod tests {
         let (run, _budget) = run(10_000);
         assert_eq!(run.force_end(&ForcedEnd::Cancelled), Recorded::Yes);
         run.end("{}".to_owned());
+        run.begin();
         assert_eq!(run.force_end(&ForcedEnd::Interrupted), Recorded::Yes);
         assert!(has_status(&run.object().unwrap(), "cancelled"));
         assert!(matches!(run.events_from(2), NextEvents::Some(_, 3)));
@@ -331,6 +329,6 @@ mod tests {
         assert!(run.forget_events());
         assert_eq!((run.events_from(0), budget.used_bytes()), (NextEvents::Lost, 0));
         assert_eq!(run.force_end(&end), Recorded::Yes);
-        assert!(has_status(&run.object().unwrap(), "failed") && !run.forget_events());
+        assert!(!run.forget_events() && has_status(&run.object().unwrap(), "failed"), "the object isn't stored yet");
     }
 }

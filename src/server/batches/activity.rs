@@ -174,3 +174,23 @@ impl BatchActivity {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{BatchActivity, Obstacle};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_lasts_as_long_as_its_kind_stays_the_same() {
+        let (activity, minute) = (BatchActivity::default(), Duration::from_secs(60));
+        let pause = |kind| activity.pause(1, "batch_1", Obstacle { kind, reason: String::new(), wait: minute });
+        pause("key");
+        tokio::time::advance(9 * minute).await;
+        pause("key");
+        tokio::time::advance(minute).await;
+        assert_eq!(activity.paused_for(1, "key"), 10 * minute);
+        pause("other");
+        assert_eq!(activity.paused_for(1, "key"), Duration::ZERO);
+    }
+}

@@ -31,12 +31,13 @@ const KEY_GRACE: Duration = Duration::from_secs(10 * 60);
 impl BatchRunner {
     /// Why the next line may not start; `None`: it may. Waits a moment for requests of clients to get their permits.
     pub(super) async fn obstacle(&self, batch: &BatchRecord) -> Result<Option<Obstacle>, FileError> {
+        // First, since a batch of a removed key may be what fills the store.
+        if let Err(error) = self.check_quota(batch).await {
+            return Ok(Some(self.obstacle_of(batch, &error).await?));
+        }
         if !self.services.files.has_room().await? {
             let reason = "the stored files have reached their maximum size (setting files.max_bytes); delete some";
             return Ok(Some(Obstacle { kind: "files_full", reason: reason.to_owned(), wait: INTERVAL }));
-        }
-        if let Err(error) = self.check_quota(batch).await {
-            return Ok(Some(self.obstacle_of(batch, &error).await?));
         }
         if timeout(QUEUE_WAIT, self.state.concurrency.until_unqueued()).await.is_err() {
             let reason = "requests of clients are waiting, which come first (setting limits.concurrency)";

@@ -153,7 +153,7 @@ impl BatchRunner {
     async fn step(&self, batch: &BatchRecord, turns: &mut Turns) -> Result<Step, FileError> {
         let end = tokio::select! {
             end = self.run_line(batch) => end?,
-            () = self.until_cancelled(batch, &mut turns.changes) => return Ok(Step::Progress),
+            () = self.until_cancelled(batch, turns.changes.clone()) => return Ok(Step::Progress),
         };
         match end {
             LineEnd::Result(result) => self.store(turns, result).await,
@@ -197,8 +197,9 @@ impl BatchRunner {
         }
     }
 
-    /// Returns when a batch is cancelled. Until then, checks and completes other batches as they change.
-    async fn until_cancelled(&self, batch: &BatchRecord, changes: &mut watch::Receiver<()>) {
+    /// Returns when a batch is cancelled. Until then, checks and completes other batches as they change. `changes` is
+    /// a clone, so that a change during the line also starts the next round at once.
+    async fn until_cancelled(&self, batch: &BatchRecord, mut changes: watch::Receiver<()>) {
         // The sender is in the state of the server, so it isn't dropped.
         while changes.changed().await.is_ok() {
             let mut active = match self.services.files.active_batches().await {
